@@ -1,0 +1,160 @@
+//! An op with its arguments.
+
+use crate::{Access, Error, Op, Range, ScalarKind, View};
+
+/// The value of a scalar argument.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar {
+    /// Unsigned 32-bit.
+    U32(u32),
+    /// binary32.
+    F32(f32),
+}
+
+impl Scalar {
+    fn kind(self) -> ScalarKind {
+        match self {
+            Scalar::U32(_) => ScalarKind::U32,
+            Scalar::F32(_) => ScalarKind::F32,
+        }
+    }
+}
+
+/// An op with its arguments: plain data, valid for the op's schema and shapes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    op: Op,
+    views: Vec<View>,
+    scalars: Vec<Scalar>,
+}
+
+impl Launch {
+    /// Checks number, types and shapes of arguments. Bounds are checked by the stream, which
+    /// knows the buffers.
+    ///
+    /// # Errors
+    /// [`Error::Launch`] with what does not fit.
+    pub fn new(op: Op, views: Vec<View>, scalars: Vec<Scalar>) -> Result<Launch, Error> {
+        let launch = Launch { op, views, scalars };
+        launch.check().map_err(|what| Error::Launch { op: op.name(), what })?;
+        Ok(launch)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let schema = self.op.schema();
+        if self.views.len() != schema.params.len() {
+            return Err(format!("{} operands, wants {}", self.views.len(), schema.params.len()));
+        }
+        for (view, param) in self.views.iter().zip(schema.params) {
+            if !param.dtypes.contains(&view.dtype) {
+                let wants: Vec<_> = param.dtypes.iter().map(|d| d.name()).collect();
+                return Err(format!("`{}` is {}, wants {}", param.name, view.dtype, wants.join(" or ")));
+            }
+            if view.bytes().is_none() || !view.is_dense() {
+                return Err(format!("`{}` is not dense row-major: {:?}", param.name, view));
+            }
+            if view.offset % view.dtype.size() != 0 {
+                return Err(format!("`{}` starts at byte {}, not aligned", param.name, view.offset));
+            }
+        }
+        if self.scalars.len() != schema.scalars.len() {
+            return Err(format!("{} scalars, wants {}", self.scalars.len(), schema.scalars.len()));
+        }
+        for (scalar, param) in self.scalars.iter().zip(schema.scalars) {
+            if scalar.kind() != param.kind {
+                return Err(format!("`{}` is {:?}, wants {:?}", param.name, scalar, param.kind));
+            }
+        }
+        (self.op.definition().check)(self)
+    }
+
+    /// The op.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// Operands, in the schema's order.
+    pub fn views(&self) -> &[View] {
+        &self.views
+    }
+
+    /// Scalars, in the schema's order.
+    pub fn scalars(&self) -> &[Scalar] {
+        &self.scalars
+    }
+
+    /// The operand at `index`; the schema's check has shown that it is there.
+    pub(crate) fn view(&self, index: usize) -> &View {
+        &self.views[index]
+    }
+
+    /// Shape of the operand at `index`.
+    pub(crate) fn shape(&self, index: usize) -> &[usize] {
+        &self.views[index].shape
+    }
+
+    /// The `u32` scalar at `index`, which the schema's check has shown to be one.
+    pub(crate) fn u32(&self, index: usize) -> u32 {
+        match self.scalars[index] {
+            Scalar::U32(value) => value,
+            Scalar::F32(_) => unreachable!("checked against the schema"),
+        }
+    }
+
+    /// The `f32` scalar at `index`, which the schema's check has shown to be one.
+    pub(crate) fn f32(&self, index: usize) -> f32 {
+        match self.scalars[index] {
+            Scalar::F32(value) => value,
+            Scalar::U32(_) => unreachable!("checked against the schema"),
+        }
+    }
+
+    /// Byte ranges that the launch may use, from its arguments alone: a superset of [`Launch::touched`].
+    pub fn bound(&self) -> Vec<Range> {
+        let with_param = self.views.iter().zip(self.op.schema().params);
+        with_param.filter(|(v, _)| !v.is_empty()).map(|(v, p)| v.range(p.access)).collect()
+    }
+
+    /// Byte ranges that the launch uses, given the values of its index operands, which `read`
+    /// supplies: a KV write with slot -1 touches nothing.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn touched(
+        &self,
+        read: &mut dyn FnMut(&View) -> Result<Vec<u8>, Error>,
+    ) -> Result<Vec<Range>, Error> {
+        match self.op.definition().touched {
+            Some(touched) => touched(self, read),
+            None => Ok(self.bound()),
+        }
+    }
+
+    /// Byte ranges written whatever the values of operands are.
+    pub fn definite_writes(&self) -> Vec<Range> {
+        let with_param = self.views.iter().zip(self.op.schema().params);
+        let definite = with_param.filter(|(v, p)| p.access.writes() && !p.partial && !v.is_empty());
+        definite.map(|(v, p)| v.range(p.access)).collect()
+    }
+
+    /// Refuses operands that are written and share bytes with another operand: kernels run their
+    /// elements in no particular order.
+    pub(crate) fn check_overlap(&self) -> Result<(), Error> {
+        let params = self.op.schema().params;
+        let range = |i: usize| self.views[i].range(params[i].access);
+        for i in (0..params.len()).filter(|&i| params[i].access.writes()) {
+            let a = range(i);
+            for b in (0..params.len()).filter(|&j| j != i).map(range) {
+                if a.buffer == b.buffer && a.start < b.end && b.start < a.end {
+                    return Err(Error::Overlap { op: self.op.name(), operand: params[i].name });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The access of the operand at `index`.
+    pub(crate) fn access(&self, index: usize) -> Access {
+        self.op.schema().params[index].access
+    }
+}

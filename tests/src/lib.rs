@@ -1,0 +1,1 @@
+//! End-to-end tests of the binary live in this package's test targets.
