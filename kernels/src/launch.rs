@@ -29,8 +29,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Checks number, types and shapes of arguments. Bounds are checked by the stream, which
-    /// knows the buffers.
+    /// Checks number, types and shapes of arguments; an operand without elements is refused.
+    /// Bounds are checked by the stream, which knows the buffers.
     ///
     /// # Errors
     /// [`Error::Launch`] with what does not fit.
@@ -50,7 +50,14 @@ impl Launch {
                 let wants: Vec<_> = param.dtypes.iter().map(|d| d.name()).collect();
                 return Err(format!("`{}` is {}, wants {}", param.name, view.dtype, wants.join(" or ")));
             }
-            if view.bytes().is_none() || !view.is_dense() {
+            if view.shape.contains(&0) {
+                return Err(format!("`{}` has no elements: shape {:?}", param.name, view.shape));
+            }
+            // No axis is zero, so every product of axes of one operand is bounded from here on.
+            if view.bytes().and_then(|n| n.checked_add(view.offset)).is_none_or(|end| end > isize::MAX as usize) {
+                return Err(format!("`{}` does not fit into memory: {:?}", param.name, view));
+            }
+            if !view.is_dense() {
                 return Err(format!("`{}` is not dense row-major: {:?}", param.name, view));
             }
             if view.offset % view.dtype.size() != 0 {
@@ -112,7 +119,7 @@ impl Launch {
     /// Byte ranges that the launch may use, from its arguments alone: a superset of [`Launch::touched`].
     pub fn bound(&self) -> Vec<Range> {
         let with_param = self.views.iter().zip(self.op.schema().params);
-        with_param.filter(|(v, _)| !v.is_empty()).map(|(v, p)| v.range(p.access)).collect()
+        with_param.map(|(v, p)| v.range(p.access)).collect()
     }
 
     /// Byte ranges that the launch uses, given the values of its index operands, which `read`
@@ -133,7 +140,7 @@ impl Launch {
     /// Byte ranges written whatever the values of operands are.
     pub fn definite_writes(&self) -> Vec<Range> {
         let with_param = self.views.iter().zip(self.op.schema().params);
-        let definite = with_param.filter(|(v, p)| p.access.writes() && !p.partial && !v.is_empty());
+        let definite = with_param.filter(|(_, p)| p.access.writes() && !p.partial);
         definite.map(|(v, p)| v.range(p.access)).collect()
     }
 

@@ -32,6 +32,7 @@ mod graph;
 mod launch;
 mod op;
 mod ops;
+mod self_test;
 mod stream;
 mod view;
 
@@ -45,5 +46,6 @@ pub use launch::{Launch, Scalar};
 pub use op::{Access, Op, Param, ScalarKind, ScalarParam, Schema};
 pub use ops::fault;
 pub use ops::state::flags as delay_flags;
+pub use self_test::self_test;
 pub use stream::Stream;
 pub use view::{Range, View};

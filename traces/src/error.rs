@@ -244,6 +244,18 @@ pub enum WriteError {
         /// Its size in bytes.
         size: u64,
     },
+    /// A host write, host read or point lies beyond its step's program.
+    #[error("step {request}:{step} names position {position} of a program of {items} items")]
+    BadPosition {
+        /// Request of the step.
+        request: u32,
+        /// The step.
+        step: u32,
+        /// Position named.
+        position: u32,
+        /// Items of its program.
+        items: usize,
+    },
     /// A metadata record cannot be encoded.
     #[error("a {kind} record cannot be stored (the limit is {} bytes): {reason}", crate::MAX_RECORD_BYTES)]
     BadRecord {

@@ -129,7 +129,10 @@ impl Image {
     /// The fixed-size value at `offset`.
     pub(crate) fn get<T: FromBytes>(&self, offset: u64) -> Result<T, ReadError> {
         let bytes = self.slice(offset, size_of::<T>() as u64)?;
-        T::read_from_bytes(bytes).map_err(|e| ReadError::Damaged { offset, what: e.to_string() })
+        T::read_from_bytes(bytes).map_err(|_| ReadError::Damaged {
+            offset,
+            what: format!("{} bytes are no fixed-size value", bytes.len()),
+        })
     }
 
     #[cfg(test)]

@@ -138,8 +138,10 @@ impl<T: Entry> Table<T> {
             Table::Owned(entries) => Ok(entries),
             Table::Mapped { offset, count } => {
                 let bytes = image.slice(*offset, count.saturating_mul(size_of::<T>() as u64))?;
-                <[T]>::ref_from_bytes(bytes)
-                    .map_err(|e| ReadError::Damaged { offset: *offset, what: e.to_string() })
+                <[T]>::ref_from_bytes(bytes).map_err(|_| ReadError::Damaged {
+                    offset: *offset,
+                    what: format!("{} bytes are no whole number of table entries", bytes.len()),
+                })
             }
         }
     }

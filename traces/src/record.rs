@@ -147,6 +147,45 @@ pub struct BufferRecord {
     pub contents: Option<Contents>,
 }
 
+impl BufferRecord {
+    /// How many chunks it has: `bytes / chunk_bytes`, rounded up.
+    pub fn chunks(&self) -> u64 {
+        self.bytes.div_ceil(u64::from(self.chunk_bytes.max(1)))
+    }
+
+    /// Length in bytes of chunk `chunk`; only the last may be shorter than `chunk_bytes`.
+    /// `None` beyond the last.
+    pub fn chunk_length(&self, chunk: u64) -> Option<u64> {
+        let chunk_bytes = u64::from(self.chunk_bytes);
+        let start = chunk.checked_mul(chunk_bytes)?;
+        (start < self.bytes).then(|| chunk_bytes.min(self.bytes - start))
+    }
+
+    /// Whether the record agrees with itself: a chunk size that is a power of two up to
+    /// [`MAX_CHUNK_BYTES`](crate::MAX_CHUNK_BYTES), and as many bytes as shape and type say.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.chunk_bytes.is_power_of_two() || self.chunk_bytes > crate::MAX_CHUNK_BYTES {
+            let limit = crate::MAX_CHUNK_BYTES;
+            return Err(format!("a chunk of {} bytes is not a power of two up to {limit}", self.chunk_bytes));
+        }
+        let bytes = self.shape.iter().try_fold(self.dtype.size(), |bytes, &axis| bytes.checked_mul(axis));
+        match bytes {
+            Some(bytes) if bytes == self.bytes => Ok(()),
+            Some(bytes) => Err(format!(
+                "shape {:?} of {} has {bytes} bytes, the record says {}",
+                self.shape,
+                self.dtype.name(),
+                self.bytes
+            )),
+            None => Err(format!("shape {:?} of {} has more than 2^64 bytes", self.shape, self.dtype.name())),
+        }
+    }
+}
+
 /// How a launch uses an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Access {
@@ -352,6 +391,35 @@ pub enum Item {
         /// Why not.
         reason: String,
     },
+}
+
+impl Item {
+    /// Every buffer that the item names.
+    pub fn buffers(&self) -> Vec<BufferId> {
+        match self {
+            Item::Launch(launch) => launch.views.iter().map(|view| view.buffer).collect(),
+            Item::Opaque(launch) => launch.operands.iter().map(|(_, _, view)| view.buffer).collect(),
+            Item::Allocate { buffer } | Item::Free { buffer } => vec![*buffer],
+            Item::Copy { source, target, .. } => source.iter().chain(target).map(|view| view.buffer).collect(),
+            Item::Fill { target, .. } => target.iter().map(|view| view.buffer).collect(),
+            Item::GraphLaunch { .. }
+            | Item::Capture { .. }
+            | Item::DestroyGraph { .. }
+            | Item::EventRecord { .. }
+            | Item::EventWait { .. }
+            | Item::Gap { .. } => Vec::new(),
+        }
+    }
+
+    /// The graph that the item names.
+    pub fn graph(&self) -> Option<GraphId> {
+        match self {
+            Item::GraphLaunch { graph, .. } | Item::Capture { graph } | Item::DestroyGraph { graph } => {
+                Some(*graph)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A list of launches and events over named buffers. Stored once by content.

@@ -1,1 +1,144 @@
-fn main() {}
+//! twinstep: a deterministic record/replay debugger for GPU decode loops.
+//!
+//! This binary parses arguments, calls the libraries and prints; one file a subcommand.
+
+mod demo;
+mod diff;
+mod doctor;
+mod failure;
+mod info;
+mod log;
+mod output;
+mod print;
+mod record;
+mod step;
+mod trace_file;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+use output::{Output, Status};
+
+/// The subcommands by what one wants to do; clap's own list is flat.
+const GROUPS: &str = "\
+Record:
+  demo     Speak a sentence twice, plant a fault, find it and prove it   twinstep demo
+  record   Speak a text and record every decode step                     twinstep record --text \"hello.\" -o a.twin
+
+Look:
+  info     What a trace is and what can be done with it                  twinstep info a.twin
+  log      Launches and host writes of a step                            twinstep log a.twin --at 2
+  print    Values of a buffer at a step                                  twinstep print a.twin 'last_codes[0,:]' --at 2
+  diff     Where two runs first differ                                   twinstep diff a.twin b.twin
+
+Prove:
+  step     Execute one step again, with buffers patched                  twinstep step a.twin b.twin --at 2 --patch last_codes=other
+  verify   Check a trace's bytes; with --replay, execute all of it again twinstep verify a.twin --replay
+
+Keep:
+  doctor   What this machine can do                                      twinstep doctor
+
+Exit status: 0 same or ok, 1 different or damaged, 2 trouble. Every command takes --json and --help.";
+
+/// A deterministic record/replay debugger for GPU decode loops.
+#[derive(Parser)]
+#[command(
+    name = "twinstep",
+    version,
+    about = "A deterministic record/replay debugger for GPU decode loops.",
+    help_template = "{about}\n\nUsage: {usage}\n\n{after-help}\n",
+    override_usage = "twinstep COMMAND [ARGUMENTS]",
+    after_help = GROUPS,
+    disable_help_subcommand = true,
+    subcommand_required = true
+)]
+struct Cli {
+    /// One JSON document on standard output instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Record(record::Args),
+    Info(info::Args),
+    Log(log::Args),
+    Print(print::Args),
+    Diff(diff::Args),
+    Step(step::Args),
+    Verify(verify::Args),
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    // clap's errors too must be a document where a program reads the output.
+    let json = std::env::args_os().skip(1).any(|a| a == "--json");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return trouble(&usage(&error), json),
+    };
+    let mut out = Output::new(cli.json);
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(&args, &mut out),
+        Command::Record(args) => record::run(&args, &mut out),
+        Command::Info(args) => info::run(&args, &mut out),
+        Command::Log(args) => log::run(&args, &mut out),
+        Command::Print(args) => print::run(&args, &mut out),
+        Command::Diff(args) => diff::run(&args, &mut out),
+        Command::Step(args) => step::run(&args, &mut out),
+        Command::Verify(args) => verify::run(&args, &mut out),
+        Command::Doctor(args) => doctor::run(&args, &mut out),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status as u8),
+        Err(failure) => trouble(&failure, cli.json),
+    }
+}
+
+fn trouble(failure: &Failure, json: bool) -> ExitCode {
+    output::report(failure, json);
+    ExitCode::from(Status::Trouble as u8)
+}
+
+/// clap's message without its `error: ` and without the usage block: one line, then what to do.
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("these arguments make no command").trim_start_matches("error: ");
+    let rest: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
+    let message = if rest.is_empty() { first.to_owned() } else { format!("{first} {}", rest.join("; ")) };
+    Failure::new("usage", message).hint("twinstep --help lists the commands, twinstep COMMAND --help one in full")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_the_grouped_help_with_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let line = GROUPS.lines().find(|l| l.trim_start().starts_with(&format!("{name} ")));
+            let line = line.unwrap_or_else(|| panic!("{name} is not in the help"));
+            assert!(line.contains(&format!("twinstep {name}")), "{name} has no example");
+        }
+    }
+}

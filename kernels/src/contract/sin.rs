@@ -32,14 +32,17 @@ pub fn sin(x: f32) -> f32 {
     if x.is_nan() || x.abs() > LIMIT {
         return f32::from_bits(super::CANONICAL_F32_NAN);
     }
-    let n = x.mul_add(FRAC_1_PI, ROUND) - ROUND;
-    let r = n.mul_add(-PI_C, n.mul_add(-PI_B, n.mul_add(-PI_A, x)));
+    // On the magnitude: with the sign inside, the last fma would turn -0 into +0.
+    let a = x.abs();
+    let n = a.mul_add(FRAC_1_PI, ROUND) - ROUND;
+    let r = n.mul_add(-PI_C, n.mul_add(-PI_B, n.mul_add(-PI_A, a)));
     let z = r * r;
     let mut p = P[4];
     for &c in P[..4].iter().rev() {
         p = p.mul_add(z, c);
     }
     let s = (z * p).mul_add(r, r);
-    // sin(r + n pi) = sin(r) for even n, -sin(r) for odd n.
-    f32::from_bits(s.to_bits() ^ ((n as i32 as u32) << 31))
+    // sin(r + n pi) = sin(r) for even n, -sin(r) for odd n; sin(-a) = -sin(a).
+    let sign = (x.to_bits() >> 31) ^ (n as u32);
+    f32::from_bits(s.to_bits() ^ (sign << 31))
 }

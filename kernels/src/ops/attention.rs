@@ -2,9 +2,10 @@
 //!
 //! Positions are taken in tiles of 64 from position 0. Within a tile: scores by [`dot`] times the
 //! scale, the greatest score by [`order_key`], exponentials of the differences, their sum and the
-//! weighted sum of values in the order of [`tree_sum`]. Tiles are merged left to right; those
-//! beyond the sequence do not take part. So a position's output is the same whether it was
-//! computed by prefill or by a decode step.
+//! weighted sum of values in the order of [`tree_sum`]. The tiles of a split are merged left to
+//! right, then the splits; those beyond the sequence do not take part. Prefill groups tiles in the
+//! same splits as a decode step does, as merging is not associative: so a position's output is the
+//! same whether it was computed by the one or the other.
 //!
 //! Query head `j` reads KV head `j / (heads / kv_heads)`.
 
@@ -64,6 +65,11 @@ pub(crate) struct Pages<'a> {
 }
 
 impl Pages<'_> {
+    /// Positions that the block table can hold.
+    pub(crate) fn capacity(&self) -> usize {
+        self.block_table.len().saturating_mul(self.block_size)
+    }
+
     /// Element index of the first value of a position and head; `None` where the block does not exist.
     pub(crate) fn start(&self, position: usize, kv_head: usize) -> Option<usize> {
         let block = checked_index(self.block_table[position / self.block_size].into(), self.blocks)?;
@@ -138,7 +144,7 @@ fn tiles(
 
 /// A sequence length as a number of positions that the block table can hold.
 pub(crate) fn clamp_seq_len(seq_len: i64, capacity: usize, faults: &mut u32) -> usize {
-    let clamped = seq_len.clamp(0, capacity as i64);
+    let clamped = seq_len.clamp(0, i64::try_from(capacity).unwrap_or(i64::MAX));
     if clamped != seq_len {
         *faults |= fault::SEQ_LEN;
     }
@@ -175,8 +181,11 @@ pub(crate) const ATTENTION_DECODE: Definition = Definition {
 
 fn check_cache(l: &Launch, heads: usize, d: usize) -> Result<(), String> {
     let [blocks, size, kv_heads, _] = axes(l, 1)?;
-    if kv_heads == 0 || heads % kv_heads != 0 || size == 0 {
-        return Err(format!("{heads} heads over {kv_heads} KV heads, {size} positions a block"));
+    if heads % kv_heads != 0 {
+        return Err(format!("{heads} heads over {kv_heads} KV heads"));
+    }
+    if l.view(1).dtype != l.view(2).dtype {
+        return Err(format!("`k_cache` is {}, `v_cache` {}", l.view(1).dtype, l.view(2).dtype));
     }
     want(l, 1, &[Some(blocks), Some(size), Some(kv_heads), Some(d)])?;
     want(l, 2, &[Some(blocks), Some(size), Some(kv_heads), Some(d)])
@@ -212,12 +221,12 @@ fn attention_decode(o: &mut Operands<'_>) {
     let (partial, faults) = (o.write::<f32>(5), o.write::<u32>(6));
     for r in 0..rows {
         let pages = pages(l, k, v, block_table, r);
-        let seq_len =
-            clamp_seq_len(seq_lens[r].into(), pages.block_table.len() * pages.block_size, &mut faults[0]);
+        let seq_len = clamp_seq_len(seq_lens[r].into(), pages.capacity(), &mut faults[0]);
         for head in 0..heads {
             let row = (r * heads + head) * d;
             for s in 0..splits {
-                let (start, end) = ((s * split_len).min(seq_len), ((s + 1) * split_len).min(seq_len));
+                let start = s.saturating_mul(split_len).min(seq_len);
+                let end = start.saturating_add(split_len).min(seq_len);
                 let sum = tiles(&q[row..][..d], &pages, head / group, start, end, scale, &mut faults[0]);
                 let out = &mut partial[((r * heads + head) * splits + s) * (d + 2)..][..d + 2];
                 for i in 0..d {
@@ -249,7 +258,7 @@ fn cache_ranges(l: &Launch, block_table: &[i64], row: usize, seq_len: usize) -> 
 
 fn attention_decode_touched(l: &Launch, read: ReadView<'_>) -> Result<Vec<Range>, Error> {
     let (block_table, seq_lens) = (read_ints(l, 3, read)?, read_ints(l, 4, read)?);
-    let capacity = l.shape(3)[1] * l.shape(1)[1];
+    let capacity = l.shape(3)[1].saturating_mul(l.shape(1)[1]);
     let covered = l.shape(5)[2].saturating_mul(l.u32(1) as usize * TILE);
     let mut ranges = bound_except(l, &[1, 2, 3]);
     for (row, &seq_len) in seq_lens.iter().enumerate() {
@@ -330,13 +339,14 @@ fn attention_merge_touched(l: &Launch, read: ReadView<'_>) -> Result<Vec<Range>,
     Ok(merge(ranges))
 }
 
-/// Causal attention of rows that belong to one sequence: row `t` over positions `0 ..= positions[t]`.
+/// Causal attention of rows that belong to one sequence: row `t` over positions `0 ..= positions[t]`
+/// (none for -1), in splits as `attention_decode` and `attention_merge` take them, as many as it needs.
 pub(crate) const ATTENTION_PREFILL: Definition = Definition {
     schema: Schema {
         name: "attention_prefill",
         version: 1,
         params: &[Q, K_CACHE, V_CACHE, BLOCK_TABLE, read("positions", I64), write("out", F32), FAULTS],
-        scalars: &[SCALE],
+        scalars: &[SCALE, TILES_PER_SPLIT],
     },
     check: |l| {
         let [t, heads, d] = axes(l, 0)?;
@@ -344,6 +354,9 @@ pub(crate) const ATTENTION_PREFILL: Definition = Definition {
         want(l, 3, &[Some(1), None])?;
         want(l, 4, &[Some(t)])?;
         want(l, 5, &[Some(t), Some(heads * d)])?;
+        if l.u32(1) == 0 {
+            return Err("`tiles_per_split` is 0".to_owned());
+        }
         want(l, 6, &[Some(1)])
     },
     touched: Some(attention_prefill_touched),
@@ -353,26 +366,34 @@ pub(crate) const ATTENTION_PREFILL: Definition = Definition {
 
 fn attention_prefill(o: &mut Operands<'_>) {
     let l = o.launch();
-    let (heads, d, scale) = (l.shape(0)[1], l.shape(0)[2], l.f32(0));
+    let (heads, d) = (l.shape(0)[1], l.shape(0)[2]);
+    let (scale, split_len) = (l.f32(0), l.u32(1) as usize * TILE);
     let group = heads / l.shape(1)[2];
     let (q, k, v) = (o.read::<f32>(0), o.read_float(1), o.read_float(2));
     let (block_table, positions) = (o.read::<i32>(3), o.read::<i64>(4));
     let (out, faults) = (o.write::<f32>(5), o.write::<u32>(6));
     let pages = pages(l, k, v, block_table, 0);
     for (t, &position) in positions.iter().enumerate() {
-        let capacity = pages.block_table.len() * pages.block_size;
-        let seq_len = clamp_seq_len(position.saturating_add(1), capacity, &mut faults[0]);
+        let seq_len = clamp_seq_len(position.saturating_add(1), pages.capacity(), &mut faults[0]);
         for head in 0..heads {
             let row = (t * heads + head) * d;
-            let sum = tiles(&q[row..][..d], &pages, head / group, 0, seq_len, scale, &mut faults[0]);
-            store((seq_len > 0).then_some(&sum), &mut out[row..][..d]);
+            let mut sum: Option<Partial> = None;
+            for start in (0..seq_len).step_by(split_len) {
+                let end = start.saturating_add(split_len).min(seq_len);
+                let split = tiles(&q[row..][..d], &pages, head / group, start, end, scale, &mut faults[0]);
+                match &mut sum {
+                    Some(sum) => sum.merge(&split),
+                    None => sum = Some(split),
+                }
+            }
+            store(sum.as_ref(), &mut out[row..][..d]);
         }
     }
 }
 
 fn attention_prefill_touched(l: &Launch, read: ReadView<'_>) -> Result<Vec<Range>, Error> {
     let (block_table, positions) = (read_ints(l, 3, read)?, read_ints(l, 4, read)?);
-    let capacity = l.shape(3)[1] * l.shape(1)[1];
+    let capacity = l.shape(3)[1].saturating_mul(l.shape(1)[1]);
     let longest = positions.iter().map(|&p| clamp_seq_len(p.saturating_add(1), capacity, &mut 0)).max();
     let mut ranges = bound_except(l, &[1, 2, 3]);
     ranges.extend(cache_ranges(l, &block_table, 0, longest.unwrap_or(0)));

@@ -69,7 +69,7 @@ pub(crate) const EMBED_CODES: Definition = Definition {
     },
     check: |l| {
         let ([r, n], [rows, d]) = (axes(l, 0)?, axes(l, 2)?);
-        if n == 0 || rows % n != 0 {
+        if rows % n != 0 {
             return Err(format!("{rows} rows of `table` for {n} codebooks"));
         }
         want(l, 1, &[Some(r)])?;

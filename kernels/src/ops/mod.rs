@@ -24,7 +24,8 @@ pub(crate) type ReadView<'a> = &'a mut dyn FnMut(&View) -> Result<Vec<u8>, Error
 /// An op: what it is called with, and its CPU forms.
 pub(crate) struct Definition {
     pub(crate) schema: Schema,
-    /// Shape rules that the schema cannot state.
+    /// Shape rules that the schema cannot state. Operands have at least one element and fit into
+    /// memory, each by itself; products of axes of different operands may still overflow.
     pub(crate) check: fn(&Launch) -> Result<(), String>,
     /// Bytes used, where that depends on values; `None`: all that is bound.
     pub(crate) touched: Option<fn(&Launch, ReadView<'_>) -> Result<Vec<Range>, Error>>,
@@ -103,7 +104,7 @@ pub(crate) fn read_ints(launch: &Launch, index: usize, read: ReadView<'_>) -> Re
 /// The ranges of all operands but those at `except`.
 pub(crate) fn bound_except(launch: &Launch, except: &[usize]) -> Vec<Range> {
     let all = launch.views().iter().enumerate();
-    let kept = all.filter(|(i, v)| !except.contains(i) && !v.is_empty());
+    let kept = all.filter(|(i, _)| !except.contains(i));
     kept.map(|(i, v)| v.range(launch.access(i))).collect()
 }
 

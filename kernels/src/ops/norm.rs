@@ -41,7 +41,7 @@ fn rms_norm(o: &mut Operands<'_>) {
     let l = o.launch();
     let (d, eps) = (l.shape(0)[1], l.f32(0));
     let (x, weight, out) = (o.read::<f32>(0), o.read_float(1), o.write::<f32>(2));
-    for (x, out) in x.chunks_exact(d.max(1)).zip(out.chunks_exact_mut(d.max(1))) {
+    for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
         normalise(x, weight, eps, out);
         out.iter_mut().for_each(|y| *y = canonical(*y));
     }

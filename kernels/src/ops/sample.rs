@@ -36,8 +36,8 @@ pub(crate) const SAMPLE: Definition = Definition {
     },
     check: |l| {
         let [r, n, v] = axes(l, 0)?;
-        if v == 0 || v > MAX_CODES {
-            return Err(format!("{v} codes a codebook, wants 1 to {MAX_CODES}"));
+        if v > MAX_CODES {
+            return Err(format!("{v} codes a codebook, wants at most {MAX_CODES}"));
         }
         want(l, 1, &[Some(r), Some(4)])?;
         want(l, 2, &[Some(r)])?;

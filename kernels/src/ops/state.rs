@@ -181,7 +181,7 @@ fn update_state(o: &mut Operands<'_>) {
             for k in (0..n).filter(|&k| k as i64 > d) {
                 codes[k] = boc;
             }
-            if n > 0 && codes[0] == eoc && d >= eoc_from {
+            if codes[0] == eoc && d >= eoc_from {
                 countdown[r] = start;
                 last = start == 0;
             }
