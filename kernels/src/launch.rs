@@ -54,7 +54,8 @@ impl Launch {
                 return Err(format!("`{}` has no elements: shape {:?}", param.name, view.shape));
             }
             // No axis is zero, so every product of axes of one operand is bounded from here on.
-            if view.bytes().and_then(|n| n.checked_add(view.offset)).is_none_or(|end| end > isize::MAX as usize) {
+            let end = view.bytes().and_then(|bytes| bytes.checked_add(view.offset));
+            if end.is_none_or(|end| end > isize::MAX as usize) {
                 return Err(format!("`{}` does not fit into memory: {:?}", param.name, view));
             }
             if !view.is_dense() {
@@ -123,7 +124,8 @@ impl Launch {
     }
 
     /// Byte ranges that the launch uses, given the values of its index operands, which `read`
-    /// supplies: a KV write with slot -1 touches nothing.
+    /// supplies: a KV write with slot -1 touches nothing. The views have to lie within their buffers
+    /// ([`crate::Stream::touched`] checks that): their lengths bound the number of ranges.
     ///
     /// # Errors
     /// Those of `read`.

@@ -26,6 +26,8 @@ mod backend;
 mod buffer;
 pub mod contract;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod dtype;
 mod error;
 mod graph;
@@ -38,7 +40,9 @@ mod view;
 
 pub use backend::{Backend, DeviceInfo, GraphHandle};
 pub use buffer::{Buffer, BufferId, BufferSpec, FRESH_BYTE, Role};
-pub use cpu::{CpuBackend, CpuForm};
+pub use cpu::{CpuBackend, CpuForm, Extension};
+#[cfg(feature = "cuda")]
+pub use cuda::{ContractFunction, CudaBackend, CudaUnavailable};
 pub use dtype::DType;
 pub use error::Error;
 pub use graph::{Graph, GraphId};

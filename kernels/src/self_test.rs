@@ -1,8 +1,6 @@
 //! A quick look whether a backend computes the contract's bits on this very machine.
 
-use crate::{
-    Backend, BufferSpec, CpuBackend, CpuForm, DType, Error, Launch, Op, Role, Scalar, Stream, View,
-};
+use crate::{Backend, BufferSpec, CpuBackend, CpuForm, DType, Error, Launch, Op, Role, Scalar, Stream, View};
 
 /// Rows, inner and outer dimension of the products: none divisible by a block of any form.
 const SHAPE: [usize; 3] = [3, 331, 75];
@@ -40,7 +38,8 @@ fn run(stream: &mut Stream, captured: bool) -> Result<Vec<u8>, Error> {
     let hash = allocate("hash", DType::U64, &[(rows * m * 4).div_ceil(256), 2])?;
     // Multiples of 2^-10 in [-1, 1): exact in f16 and f32.
     let value = |i: usize| ((i.wrapping_mul(2_654_435_761) >> 7) % 2048) as f32 / 1024.0 - 1.0;
-    let halves = |n: usize| -> Vec<u16> { (0..n).map(|i| crate::contract::f32_to_f16(value(i + 9))).collect() };
+    let halves =
+        |n: usize| -> Vec<u16> { (0..n).map(|i| crate::contract::f32_to_f16(value(i + 9))).collect() };
     let floats: Vec<f32> = (0..rows * k).map(|i| value(i) * 9.0).collect();
     stream.write(&x, bytemuck::cast_slice(&floats))?;
     stream.write(&gain, bytemuck::cast_slice(&halves(k)))?;

@@ -189,6 +189,10 @@ impl Stream {
     /// # Errors
     /// As for [`Stream::read`].
     pub fn touched(&mut self, launch: &Launch) -> Result<Vec<Range>, Error> {
+        // All of them, not only those that are read: what lies in memory bounds the number of ranges.
+        for view in launch.views() {
+            self.check_bounds(view)?;
+        }
         launch.touched(&mut |view| self.read(view))
     }
 

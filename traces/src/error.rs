@@ -152,7 +152,9 @@ pub enum WriteError {
     #[error("flushing the trace to disk failed: {0}; it may be lost if power fails now")]
     Sync(io::Error),
     /// An earlier write failed.
-    #[error("this recording stopped at an earlier write error; the {steps} steps committed before it stay readable")]
+    #[error(
+        "this recording stopped at an earlier write error; the {steps} steps committed before it stay readable"
+    )]
     Stopped {
         /// Steps that are safe.
         steps: usize,
@@ -227,7 +229,9 @@ pub enum WriteError {
     #[error("snapshot: {0}")]
     BadSnapshot(String),
     /// A host write or read lies outside its buffer.
-    #[error("step {request}:{step} has a host {access} of {bytes} bytes at {offset} of buffer {buffer}, which has {size}")]
+    #[error(
+        "step {request}:{step} has a host {access} of {bytes} bytes at {offset} of buffer {buffer}, which has {size}"
+    )]
     BadHostAccess {
         /// Request of the step.
         request: u32,

@@ -113,8 +113,7 @@ impl FrameHeader {
     /// The header of a frame whose payload is `parts`, one after the other.
     pub(crate) fn new(kind: u16, parts: &[&[u8]]) -> Self {
         let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let mut header =
-            Self { kind: kind.into(), flags: 0.into(), crc: 0.into(), length: length.into() };
+        let mut header = Self { kind: kind.into(), flags: 0.into(), crc: 0.into(), length: length.into() };
         header.crc = header.computed_crc(parts).into();
         header
     }

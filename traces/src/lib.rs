@@ -85,7 +85,7 @@ pub use hash::{ChunkHash, chunk_hash};
 pub use layout::{FORMAT_VERSION, MAX_CHUNK_BYTES, MAX_RECORD_BYTES};
 pub use reader::{MAX_READ_BYTES, Trace};
 pub use record::*;
-pub use snapshot::{AuditRange, ChangedChunks};
+pub use snapshot::{AuditRange, ChangedChunks, ChunkChange};
 pub use storage::{FileStorage, MemoryStorage, Storage};
 pub use verify::{Damage, Verification};
 pub use writer::TraceWriter;

@@ -14,7 +14,7 @@ use crate::index::{ChunkEntry, Index, StepEntry, Table};
 use crate::layout::{FORMAT_VERSION, FileHeader, Frame, HEADER_BYTES, SIGNATURE, kind};
 use crate::record::*;
 use crate::recovery::{decode, recover};
-use crate::snapshot::{AuditRange, Snapshot};
+use crate::snapshot::{AuditRange, Change, ChunkChange, Snapshot};
 use crate::verify::{self, Verification};
 
 /// The largest buffer that [`Trace::read_buffer`] copies out at once: 4 GiB. A file can claim a
@@ -242,6 +242,29 @@ impl Trace {
     /// There is no such snapshot, or it is damaged.
     pub fn covered(&self, snapshot: SnapshotId) -> Result<Vec<BufferId>, ReadError> {
         Ok(self.snapshot(snapshot)?.covered.iter().map(|id| BufferId(id.get())).collect())
+    }
+
+    /// The chunks that snapshot `snapshot` changed against the one before it, ascending by buffer,
+    /// then chunk. Going through the snapshots in order and keeping the hashes gives what
+    /// [`Trace::chunk_hash`] gives, at a cost of the changes alone.
+    ///
+    /// # Errors
+    ///
+    /// There is no such snapshot, or it or the index is damaged.
+    pub fn changes(&self, snapshot: SnapshotId) -> Result<Vec<ChunkChange>, ReadError> {
+        let contents = self.index.chunks.entries(&self.image)?;
+        let changes = self.snapshot(snapshot)?.changes.iter();
+        let change = |change: &Change| {
+            let (buffer, chunk) = (BufferId(change.buffer.get()), change.chunk.get());
+            let count = self.known_buffer(buffer)?.chunks();
+            if chunk >= count {
+                return Err(ReadError::OutOfRange { what: "chunk", index: chunk, count });
+            }
+            let content = contents.get(change.content.get() as usize);
+            let hash = content.ok_or_else(|| self.broken_index("a snapshot"))?.hash;
+            Ok(ChunkChange { buffer, chunk, hash: ChunkHash(hash) })
+        };
+        changes.map(change).collect()
     }
 
     /// The chunk ranges that snapshot `snapshot` looked at outside the written ranges.

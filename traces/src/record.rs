@@ -400,7 +400,9 @@ impl Item {
             Item::Launch(launch) => launch.views.iter().map(|view| view.buffer).collect(),
             Item::Opaque(launch) => launch.operands.iter().map(|(_, _, view)| view.buffer).collect(),
             Item::Allocate { buffer } | Item::Free { buffer } => vec![*buffer],
-            Item::Copy { source, target, .. } => source.iter().chain(target).map(|view| view.buffer).collect(),
+            Item::Copy { source, target, .. } => {
+                source.iter().chain(target).map(|view| view.buffer).collect()
+            }
             Item::Fill { target, .. } => target.iter().map(|view| view.buffer).collect(),
             Item::GraphLaunch { .. }
             | Item::Capture { .. }

@@ -35,6 +35,17 @@ pub struct AuditRange {
     pub chunks: u64,
 }
 
+/// A chunk whose content changed at a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChunkChange {
+    /// Which buffer.
+    pub buffer: BufferId,
+    /// Which of its chunks, from 0.
+    pub chunk: u64,
+    /// Hash of the new content.
+    pub hash: ChunkHash,
+}
+
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct SnapshotHead {
@@ -95,7 +106,12 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The payload of a snapshot. The caller has sorted all parts.
-    pub(crate) fn encode(id: u32, covered: &[BufferId], changes: &[Change], audits: &[AuditRange]) -> Vec<u8> {
+    pub(crate) fn encode(
+        id: u32,
+        covered: &[BufferId],
+        changes: &[Change],
+        audits: &[AuditRange],
+    ) -> Vec<u8> {
         let count = |n: usize| U32::new(n as u32);
         let head = SnapshotHead {
             snapshot: id.into(),
@@ -160,6 +176,9 @@ impl ChunksHead {
 }
 
 /// The first `count` entries of `bytes`, and the bytes after them.
-fn split<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8], count: U32) -> Option<(&[T], &[u8])> {
+fn split<T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    bytes: &[u8],
+    count: U32,
+) -> Option<(&[T], &[u8])> {
     <[T]>::ref_from_prefix_with_elems(bytes, usize::try_from(count.get()).ok()?).ok()
 }

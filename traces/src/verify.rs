@@ -258,7 +258,10 @@ impl<'a> Checker<'a> {
         for change in snapshot.changes {
             let (buffer, chunk) = (BufferId(change.buffer.get()), change.chunk.get());
             if !snapshot.covers(buffer) {
-                self.damaged(offset, format!("snapshot {id} changes buffer {} without covering it", buffer.0));
+                self.damaged(
+                    offset,
+                    format!("snapshot {id} changes buffer {} without covering it", buffer.0),
+                );
             }
             if !self.known_buffer(offset, buffer, "a snapshot") {
                 continue;
@@ -269,7 +272,10 @@ impl<'a> Checker<'a> {
             if due.is_none() || due != stored {
                 self.damaged(
                     offset,
-                    format!("snapshot {id}, buffer {}, chunk {chunk}: no content of the right length", buffer.0),
+                    format!(
+                        "snapshot {id}, buffer {}, chunk {chunk}: no content of the right length",
+                        buffer.0
+                    ),
                 );
             }
         }
@@ -368,7 +374,9 @@ impl<'a> Checker<'a> {
     fn table<T: Entry>(&mut self, name: &str, found: &Table<T>, due: &[T], committed: u64) {
         match found.entries(self.image) {
             Ok(entries) if entries.as_bytes() == due.as_bytes() => {}
-            Ok(_) => self.damaged(committed, format!("the {name} table of the index contradicts the records")),
+            Ok(_) => {
+                self.damaged(committed, format!("the {name} table of the index contradicts the records"))
+            }
             Err(error) => self.note(committed, Err(error)),
         }
     }
@@ -384,7 +392,8 @@ impl<'a> Checker<'a> {
             if *word != COMMIT_SIGNATURE || offset < committed {
                 continue;
             }
-            let Ok((frame, payload)) = Frame::read_checked(self.image, offset, self.image.len(), kind::COMMIT)
+            let Ok((frame, payload)) =
+                Frame::read_checked(self.image, offset, self.image.len(), kind::COMMIT)
             else {
                 continue;
             };

@@ -18,7 +18,7 @@ use crate::layout::{
     TRAILER_SIGNATURE, Trailer, kind, padded,
 };
 use crate::record::*;
-use crate::snapshot::{AuditRange, ChangedChunks, Change, ChunksHead, Snapshot};
+use crate::snapshot::{AuditRange, Change, ChangedChunks, ChunksHead, Snapshot};
 use crate::storage::{FileStorage, Storage};
 
 /// Bytes collected before they are appended in one go. A commit always appends what there is.
@@ -116,12 +116,13 @@ impl TraceWriter<FileStorage> {
     }
 
     fn create_new(path: &Path, run: &RunRecord) -> Result<Self, WriteError> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.into() },
-                _ => WriteError::Create { path: path.into(), source },
-            }
-        })?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| {
+                match source.kind() {
+                    io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.into() },
+                    _ => WriteError::Create { path: path.into(), source },
+                }
+            })?;
         // Held until the recording ends, so that others can tell a live one from a killed one.
         // Readers do not wait for it. A file system without locks is no reason not to record.
         let _ = file.try_lock();
@@ -147,12 +148,8 @@ impl<S: Storage> TraceWriter<S> {
     ///
     /// The storage is not empty or cannot be written.
     pub fn new(storage: S, run: &RunRecord) -> Result<Self, WriteError> {
-        let bytes = storage.len().map_err(|source| WriteError::Append {
-            offset: 0,
-            bytes: 0,
-            steps: 0,
-            source,
-        })?;
+        let bytes =
+            storage.len().map_err(|source| WriteError::Append { offset: 0, bytes: 0, steps: 0, source })?;
         if bytes != 0 {
             return Err(WriteError::NotEmpty { bytes });
         }
@@ -432,7 +429,9 @@ impl<S: Storage> TraceWriter<S> {
             }
             let start = piece.first_chunk.checked_mul(state.chunk_bytes);
             let end = start.and_then(|start| start.checked_add(piece.bytes.len() as u64));
-            let end = end.filter(|&end| end <= state.record_bytes).ok_or_else(|| bad("it ends beyond the buffer"))?;
+            let end = end
+                .filter(|&end| end <= state.record_bytes)
+                .ok_or_else(|| bad("it ends beyond the buffer"))?;
             if end != state.record_bytes && !end.is_multiple_of(state.chunk_bytes) {
                 return Err(bad("it ends inside a chunk; give whole chunks"));
             }
@@ -441,7 +440,9 @@ impl<S: Storage> TraceWriter<S> {
                 return Err(bad("it overlaps another piece of the same snapshot"));
             }
             if !state.covered && piece.first_chunk != *free {
-                return Err(bad("the buffer is covered for the first time and must be given whole; chunks before this piece are missing"));
+                return Err(bad(
+                    "the buffer is covered for the first time and must be given whole; chunks before this piece are missing",
+                ));
             }
             *free = end.div_ceil(state.chunk_bytes);
         }
@@ -599,3 +600,6 @@ fn next_number(count: usize, what: &'static str) -> Result<u32, WriteError> {
 fn encode<T: Serialize>(kind: &'static str, record: &T) -> Result<Vec<u8>, WriteError> {
     codec::encode(record).map_err(|reason| WriteError::BadRecord { kind, reason })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
 mod demo;
+mod device;
 mod diff;
 mod doctor;
 mod failure;

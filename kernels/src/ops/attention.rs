@@ -176,12 +176,12 @@ pub(crate) const ATTENTION_DECODE: Definition = Definition {
     },
     touched: Some(attention_decode_touched),
     naive: attention_decode,
-    vector: attention_decode,
+    vector: Some(crate::cpu::attention::attention_decode),
 };
 
 fn check_cache(l: &Launch, heads: usize, d: usize) -> Result<(), String> {
     let [blocks, size, kv_heads, _] = axes(l, 1)?;
-    if heads % kv_heads != 0 {
+    if !heads.is_multiple_of(kv_heads) {
         return Err(format!("{heads} heads over {kv_heads} KV heads"));
     }
     if l.view(1).dtype != l.view(2).dtype {
@@ -192,7 +192,7 @@ fn check_cache(l: &Launch, heads: usize, d: usize) -> Result<(), String> {
 }
 
 /// The pages of one row; operands 1 to 3 of both attention ops.
-fn pages<'a>(
+pub(crate) fn pages<'a>(
     l: &Launch,
     k: FloatSlice<'a>,
     v: FloatSlice<'a>,
@@ -279,15 +279,18 @@ pub(crate) const ATTENTION_MERGE: Definition = Definition {
     },
     check: |l| {
         let ([r, heads, _, width], [_, out]) = (axes(l, 0)?, axes(l, 2)?);
-        if width < 2 || out != heads * (width - 2) || l.u32(0) == 0 {
+        if width < 3 || out != heads * (width - 2) {
             return Err(format!("`out` is {out} wide for {heads} heads of partials {width} wide"));
+        }
+        if l.u32(0) == 0 {
+            return Err("`tiles_per_split` is 0".to_owned());
         }
         want(l, 1, &[Some(r)])?;
         want(l, 2, &[Some(r), None])
     },
     touched: Some(attention_merge_touched),
     naive: attention_merge,
-    vector: attention_merge,
+    vector: None,
 };
 
 /// Number of splits that hold positions.
@@ -361,7 +364,7 @@ pub(crate) const ATTENTION_PREFILL: Definition = Definition {
     },
     touched: Some(attention_prefill_touched),
     naive: attention_prefill,
-    vector: attention_prefill,
+    vector: Some(crate::cpu::attention::attention_prefill),
 };
 
 fn attention_prefill(o: &mut Operands<'_>) {

@@ -26,7 +26,7 @@ pub(crate) const RVQ_DECODE: Definition = Definition {
     },
     touched: Some(rvq_decode_touched),
     naive: rvq_decode,
-    vector: rvq_decode,
+    vector: None,
 };
 
 fn rvq_decode(o: &mut Operands<'_>) {
@@ -81,7 +81,7 @@ pub(crate) const CONV1D: Definition = Definition {
     },
     touched: None,
     naive: conv1d,
-    vector: conv1d,
+    vector: Some(crate::cpu::conv::conv1d),
 };
 
 fn conv1d(o: &mut Operands<'_>) {
@@ -127,7 +127,7 @@ pub(crate) const CONV_TRANSPOSE1D: Definition = Definition {
     },
     touched: None,
     naive: conv_transpose1d,
-    vector: conv_transpose1d,
+    vector: Some(crate::cpu::conv::conv_transpose1d),
 };
 
 fn conv_transpose1d(o: &mut Operands<'_>) {
@@ -166,7 +166,7 @@ pub(crate) const SNAKE: Definition = Definition {
     },
     touched: None,
     naive: snake,
-    vector: snake,
+    vector: Some(crate::cpu::elementwise::snake),
 };
 
 fn snake(o: &mut Operands<'_>) {
@@ -185,7 +185,7 @@ pub(crate) const TANH: Definition = Definition {
     check: |l| same_shape(l, &[1]),
     touched: None,
     naive: tanh_op,
-    vector: tanh_op,
+    vector: Some(crate::cpu::elementwise::tanh_op),
 };
 
 fn tanh_op(o: &mut Operands<'_>) {

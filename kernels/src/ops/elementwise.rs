@@ -21,7 +21,7 @@ pub(crate) const SILU_MUL: Definition = Definition {
     check: |l| same_shape(l, &[1, 2]),
     touched: None,
     naive: silu_mul,
-    vector: silu_mul,
+    vector: Some(crate::cpu::elementwise::silu_mul),
 };
 
 fn silu_mul(o: &mut Operands<'_>) {
@@ -42,7 +42,7 @@ pub(crate) const RESIDUAL_ADD: Definition = Definition {
     check: |l| same_shape(l, &[1]),
     touched: None,
     naive: residual_add,
-    vector: residual_add,
+    vector: Some(crate::cpu::elementwise::residual_add),
 };
 
 fn residual_add(o: &mut Operands<'_>) {

@@ -22,7 +22,7 @@ pub(crate) const EMBED_TEXT: Definition = Definition {
     },
     touched: Some(embed_text_touched),
     naive: embed_text,
-    vector: embed_text,
+    vector: None,
 };
 
 fn embed_text(o: &mut Operands<'_>) {
@@ -69,7 +69,7 @@ pub(crate) const EMBED_CODES: Definition = Definition {
     },
     check: |l| {
         let ([r, n], [rows, d]) = (axes(l, 0)?, axes(l, 2)?);
-        if rows % n != 0 {
+        if !rows.is_multiple_of(n) {
             return Err(format!("{rows} rows of `table` for {n} codebooks"));
         }
         want(l, 1, &[Some(r)])?;
@@ -79,7 +79,7 @@ pub(crate) const EMBED_CODES: Definition = Definition {
     },
     touched: Some(embed_codes_touched),
     naive: embed_codes,
-    vector: embed_codes,
+    vector: None,
 };
 
 fn embed_codes(o: &mut Operands<'_>) {

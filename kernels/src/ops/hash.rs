@@ -24,28 +24,39 @@ pub(crate) const CHUNK_HASH: Definition = Definition {
     },
     touched: None,
     naive: chunk_hash,
-    vector: chunk_hash,
+    vector: Some(crate::cpu::hash::chunk_hash),
 };
 
-const K: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
+/// Keys that tell the two lanes apart.
+pub(crate) const K: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f];
 const M: u64 = 0x9fb2_1c65_1e98_df25;
+/// Factors of [`mix64`].
+pub(crate) const MIX: [u64; 2] = [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53];
 
 /// The 64-bit finaliser of MurmurHash3 (Appleby, public domain): a bijection.
 fn mix64(mut x: u64) -> u64 {
-    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x = (x ^ (x >> 33)).wrapping_mul(MIX[0]);
+    x = (x ^ (x >> 33)).wrapping_mul(MIX[1]);
     x ^ (x >> 33)
 }
 
+/// What word `i` of a chunk adds to `S_lane`; a word may lack bytes at the end of the chunk.
+pub(crate) fn term(word: &[u8], i: usize, lane: usize) -> u64 {
+    let mut padded = [0; 4];
+    padded[..word.len()].copy_from_slice(word);
+    let word = u64::from(u32::from_le_bytes(padded));
+    mix64(word ^ (i as u64) << 32 ^ K[lane])
+}
+
+/// `H_lane` from `S_lane`.
+pub(crate) fn finish(sum: u64, bytes: usize, lane: usize) -> u64 {
+    mix64(sum ^ (bytes as u64).wrapping_mul(M) ^ K[1 - lane])
+}
+
 fn hash(bytes: &[u8], lane: usize) -> u64 {
-    let mut sum = 0u64;
-    for (i, word) in bytes.chunks(4).enumerate() {
-        let mut padded = [0; 4];
-        padded[..word.len()].copy_from_slice(word);
-        let word = u64::from(u32::from_le_bytes(padded));
-        sum = sum.wrapping_add(mix64(word ^ (i as u64) << 32 ^ K[lane]));
-    }
-    mix64(sum ^ (bytes.len() as u64).wrapping_mul(M) ^ K[1 - lane])
+    let words = bytes.chunks(4).enumerate();
+    let sum = words.fold(0u64, |sum, (i, word)| sum.wrapping_add(term(word, i, lane)));
+    finish(sum, bytes.len(), lane)
 }
 
 fn chunk_hash(o: &mut Operands<'_>) {

@@ -36,7 +36,7 @@ pub(crate) const KV_WRITE: Definition = Definition {
     },
     touched: Some(kv_write_touched),
     naive: kv_write,
-    vector: kv_write,
+    vector: None,
 };
 
 fn kv_write(o: &mut Operands<'_>) {

@@ -24,7 +24,7 @@ pub(crate) const LINEAR: Definition = Definition {
     },
     touched: None,
     naive: product,
-    vector: product,
+    vector: Some(crate::cpu::linear::product),
 };
 
 /// As `linear`, rounded to the weights' type as its last act.
@@ -39,7 +39,7 @@ pub(crate) const LM_HEAD: Definition = Definition {
     },
     touched: None,
     naive: product,
-    vector: product,
+    vector: Some(crate::cpu::linear::product),
 };
 
 /// As `linear`, its columns seen as `[codebooks, codes]`.
@@ -59,7 +59,7 @@ pub(crate) const AUDIO_HEAD: Definition = Definition {
     },
     touched: None,
     naive: product,
-    vector: product,
+    vector: Some(crate::cpu::linear::product),
 };
 
 fn product(o: &mut Operands<'_>) {

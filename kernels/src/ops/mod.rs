@@ -14,12 +14,16 @@ mod operands;
 pub(crate) mod sample;
 pub(crate) mod state;
 
-pub(crate) use operands::{FloatSlice, Operands, Slot};
+pub(crate) use operands::{FloatSlice, FloatSliceMut, Operands, Slot};
 
+use crate::cpu::Processor;
 use crate::{Access, DType, Error, Launch, Param, Range, Schema, View};
 
 /// Reads the present bytes of a view.
 pub(crate) type ReadView<'a> = &'a mut dyn FnMut(&View) -> Result<Vec<u8>, Error>;
+
+/// The bytes that a launch uses, given a way to read its index operands.
+pub(crate) type Touched = fn(&Launch, ReadView<'_>) -> Result<Vec<Range>, Error>;
 
 /// An op: what it is called with, and its CPU forms.
 pub(crate) struct Definition {
@@ -28,11 +32,11 @@ pub(crate) struct Definition {
     /// memory, each by itself; products of axes of different operands may still overflow.
     pub(crate) check: fn(&Launch) -> Result<(), String>,
     /// Bytes used, where that depends on values; `None`: all that is bound.
-    pub(crate) touched: Option<fn(&Launch, ReadView<'_>) -> Result<Vec<Range>, Error>>,
+    pub(crate) touched: Option<Touched>,
     /// The specification.
     pub(crate) naive: fn(&mut Operands<'_>),
-    /// The vectorised form.
-    pub(crate) vector: fn(&mut Operands<'_>),
+    /// The vectorised form; `None` where the naive one is fast enough.
+    pub(crate) vector: Option<fn(&mut Operands<'_>, Processor)>,
 }
 
 pub(crate) const F32: &[DType] = &[DType::F32];

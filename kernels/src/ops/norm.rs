@@ -25,7 +25,7 @@ pub(crate) const RMS_NORM: Definition = Definition {
     },
     touched: None,
     naive: rms_norm,
-    vector: rms_norm,
+    vector: Some(crate::cpu::norm::rms_norm),
 };
 
 /// `(x * r) * weight`, NaN not yet canonicalised.
@@ -79,7 +79,7 @@ pub(crate) const QK_NORM_ROPE: Definition = Definition {
     },
     touched: Some(qk_norm_rope_touched),
     naive: qk_norm_rope,
-    vector: qk_norm_rope,
+    vector: Some(crate::cpu::norm::qk_norm_rope),
 };
 
 fn qk_norm_rope(o: &mut Operands<'_>) {

@@ -77,6 +77,13 @@ pub(crate) enum FloatSlice<'a> {
 }
 
 impl FloatSlice<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            FloatSlice::F16(x) | FloatSlice::Bf16(x) => x.len(),
+            FloatSlice::F32(x) => x.len(),
+        }
+    }
+
     pub(crate) fn get(&self, index: usize) -> f32 {
         match self {
             FloatSlice::F16(x) => f16_to_f32(x[index]),

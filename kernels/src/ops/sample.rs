@@ -45,7 +45,7 @@ pub(crate) const SAMPLE: Definition = Definition {
     },
     touched: None,
     naive: sample,
-    vector: sample,
+    vector: Some(crate::cpu::sample::sample),
 };
 
 /// Codes of a codebook that the CUDA form can sort in shared memory.
@@ -57,6 +57,11 @@ pub(crate) fn fixed_top_p(p: f32) -> u64 {
 }
 
 fn sample(o: &mut Operands<'_>) {
+    sample_rows(o, draw);
+}
+
+/// Samples every row and codebook with `draw(logits, temperature, top_k, top_p, u)` where not greedy.
+pub(crate) fn sample_rows(o: &mut Operands<'_>, draw: impl Fn(&[f32], f32, usize, u64, u64) -> usize) {
     let l = o.launch();
     let (n, v) = (l.shape(0)[1], l.shape(0)[2]);
     let (temperature, top_k, top_p) = (l.f32(0), l.u32(1) as usize, fixed_top_p(l.f32(2)));
@@ -87,23 +92,29 @@ fn draw(logits: &[f32], temperature: f32, top_k: usize, top_p: u64, u: u64) -> u
     let greatest = logits[order[0]] / temperature;
     // `as u32` of a NaN is 0.
     let weight = |&i: &usize| (exp(logits[i] / temperature - greatest) * ONE) as u32;
-    let weights: Vec<u64> = order.iter().map(|i| weight(i).into()).collect();
-    let total: u64 = weights.iter().sum();
+    let weights: Vec<u32> = order.iter().map(weight).collect();
+    pick(logits, &order, &weights, top_p, u)
+}
+
+/// The code that `u` draws: steps 3 and 4 of [`SAMPLE`], given the codes in order and their weights.
+pub(crate) fn pick(logits: &[f32], order: &[usize], weights: &[u32], top_p: u64, u: u64) -> usize {
+    let total: u64 = weights.iter().copied().map(u64::from).sum();
     let enough = (total * top_p).div_ceil(ONE as u64);
     let (mut kept, mut kept_total) = (0, 0);
     while kept < weights.len() && (kept == 0 || kept_total < enough) {
-        kept_total += weights[kept];
+        kept_total += u64::from(weights[kept]);
         kept += 1;
     }
     if kept_total == 0 {
         return argmax(logits);
     }
-    let mut left = (u128::from(kept_total) * u128::from(u) >> 64) as u64;
+    let mut left = ((u128::from(kept_total) * u128::from(u)) >> 64) as u64;
     for i in 0..kept {
-        if left < weights[i] {
+        let weight = u64::from(weights[i]);
+        if left < weight {
             return order[i];
         }
-        left -= weights[i];
+        left -= weight;
     }
     order[0]
 }

@@ -49,7 +49,7 @@ pub(crate) const SEED_STATE: Definition = Definition {
     },
     touched: None,
     naive: seed_state,
-    vector: seed_state,
+    vector: None,
 };
 
 fn seed_state(o: &mut Operands<'_>) {
@@ -85,7 +85,7 @@ pub(crate) const DELAY_MASK: Definition = Definition {
     },
     touched: None,
     naive: delay_mask,
-    vector: delay_mask,
+    vector: None,
 };
 
 fn delay_mask(o: &mut Operands<'_>) {
@@ -156,7 +156,7 @@ pub(crate) const UPDATE_STATE: Definition = Definition {
     },
     touched: Some(update_state_touched),
     naive: update_state,
-    vector: update_state,
+    vector: None,
 };
 
 fn update_state(o: &mut Operands<'_>) {
