@@ -108,12 +108,24 @@ fn chunk_bytes(bytes: usize) -> usize {
     bytes.next_power_of_two().clamp(64, CHUNK_BYTES)
 }
 
+/// A chunk a row where that is possible: padding rows do not change, and so are stored once.
+fn row_chunk(row_bytes: usize) -> usize {
+    if row_bytes.is_power_of_two() { row_bytes.clamp(64, CHUNK_BYTES) } else { CHUNK_BYTES / 4 }
+}
+
 struct Allocator<'a, S: Storage> {
     tape: &'a mut Tape<S>,
 }
 
 impl<S: Storage> Allocator<'_, S> {
-    fn chunked(&mut self, name: &str, dtype: DType, shape: &[usize], role: Role, chunk: usize) -> Result<View, RecordError> {
+    fn chunked(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+        role: Role,
+        chunk: usize,
+    ) -> Result<View, RecordError> {
         let buffer: Buffer = self.tape.allocate(BufferSpec::new(name, dtype, shape, role), None, chunk)?;
         Ok(View::whole(&buffer))
     }
@@ -127,7 +139,10 @@ impl<S: Storage> Allocator<'_, S> {
         let t = &config.text_config;
         let (d, ffn) = (t.hidden_size, t.intermediate_size);
         let (q, kv) = (t.num_attention_heads * t.head_dim, t.num_key_value_heads * t.head_dim);
-        let mut get = |name: &str, width| self.buffer(&format!("{prefix}{name}"), DType::F32, &[rows, width], Role::Scratch);
+        let mut get = |name: &str, width: usize| {
+            let chunk = row_chunk(width * 4);
+            self.chunked(&format!("{prefix}{name}"), DType::F32, &[rows, width], Role::Scratch, chunk)
+        };
         Ok(Scratch {
             text: get("text", d)?,
             x: get("x", d)?,
@@ -207,11 +222,29 @@ impl Buffers {
         let token_row = kv * types.kv.size();
         let kv_chunk = if token_row.is_power_of_two() { token_row } else { CHUNK_BYTES };
         let mut layers = Vec::new();
-        for (i, [input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down]) in weights.into_iter().enumerate() {
+        for (i, [input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down]) in
+            weights.into_iter().enumerate()
+        {
             let shape = [2, blocks, BLOCK_TOKENS, t.num_key_value_heads, hd];
-            let kv_cache = alloc.chunked(&format!("kv_cache.{i}"), types.kv, &shape, Role::State, kv_chunk)?;
-            let mlp_out = alloc.buffer(&format!("layer.{i}.mlp_out"), DType::F32, &[rows, d], Role::Scratch)?;
-            layers.push(Layer { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down, kv_cache, mlp_out });
+            let kv_cache =
+                alloc.chunked(&format!("kv_cache.{i}"), types.kv, &shape, Role::State, kv_chunk)?;
+            let name = format!("layer.{i}.mlp_out");
+            let mlp_out = alloc.chunked(&name, DType::F32, &[rows, d], Role::Scratch, row_chunk(d * 4))?;
+            layers.push(Layer {
+                input_norm,
+                q,
+                k,
+                v,
+                o,
+                q_norm,
+                k_norm,
+                post_norm,
+                gate,
+                up,
+                down,
+                kv_cache,
+                mlp_out,
+            });
         }
         let (i64s, i32s, u32s, f32s, flag) = (DType::I64, DType::I32, DType::U32, DType::F32, DType::Bool);
         let splits = positions.div_ceil(SPLIT_POSITIONS);
@@ -239,7 +272,7 @@ impl Buffers {
             prefill_ids: alloc.buffer("prefill_ids", i32s, &[PROMPT_TOKENS], Role::Input)?,
             prefill_positions: alloc.buffer("prefill_positions", i64s, &[PROMPT_TOKENS], Role::Input)?,
             prefill_slots: alloc.buffer("prefill_slots", i64s, &[PROMPT_TOKENS], Role::Input)?,
-            hidden: alloc.buffer("hidden", f32s, &[rows, d], Role::Output)?,
+            hidden: alloc.chunked("hidden", f32s, &[rows, d], Role::Output, row_chunk(d * 4))?,
             lm_logits: alloc.buffer("lm_logits", types.weights, &[rows, t.vocab_size], Role::Output)?,
             audio_logits: alloc.chunked("audio_logits", f32s, &[rows, n, v], Role::Output, 1024)?,
             prefill_codes: alloc.buffer("prefill_codes", i64s, &[1, n], Role::Output)?,
@@ -255,7 +288,12 @@ impl Buffers {
         Ok(buffers)
     }
 
-    fn initialise<S: Storage>(&self, tape: &mut Tape<S>, config: &Config, positions: usize) -> Result<(), RecordError> {
+    fn initialise<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        config: &Config,
+        positions: usize,
+    ) -> Result<(), RecordError> {
         let (cos, sin) = rope::table(positions, config.text_config.head_dim, config.text_config.rope_theta);
         tape.write(&self.rope_cos, bytemuck::cast_slice(&cos))?;
         tape.write(&self.rope_sin, bytemuck::cast_slice(&sin))?;

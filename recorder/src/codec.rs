@@ -46,14 +46,19 @@ pub(crate) struct Codec {
 
 impl Codec {
     /// Puts the weights in place.
-    pub(crate) fn new<S: Storage>(tape: &mut Tape<S>, voice: &Voice, dtype: DType) -> Result<Codec, RecordError> {
+    pub(crate) fn new<S: Storage>(
+        tape: &mut Tape<S>,
+        voice: &Voice,
+        dtype: DType,
+    ) -> Result<Codec, RecordError> {
         let config: &Config = voice.config();
         let c = &config.codec_config;
         let mut load = |name: String, tensors: Vec<String>, shape: &[usize]| {
             load_weight(tape, voice, &format!("codec.{name}"), (CODEC_FILE, &tensors), shape, dtype)
         };
         let tables: Vec<String> = (0..c.num_codebooks).map(codebook).collect();
-        let tables = load("codebooks".to_owned(), tables, &[c.num_codebooks, c.codebook_size, c.codebook_dim])?;
+        let tables =
+            load("codebooks".to_owned(), tables, &[c.num_codebooks, c.codebook_size, c.codebook_dim])?;
         let mut conv = |name: &str, shape: [usize; 3], out: usize| {
             let tensor = decoder(name);
             Ok::<_, RecordError>(Conv {
@@ -72,7 +77,10 @@ impl Codec {
             let mut units = Vec::new();
             for j in 1..=c.dilations.len() {
                 let unit = format!("block.{i}.res_unit{j}");
-                units.push((conv(&format!("{unit}.conv1"), [half, half, k], half)?, conv(&format!("{unit}.conv2"), [half, half, 1], half)?));
+                units.push((
+                    conv(&format!("{unit}.conv1"), [half, half, k], half)?,
+                    conv(&format!("{unit}.conv2"), [half, half, 1], half)?,
+                ));
             }
             ups.push((up, stride, half, units));
             channels = half;
@@ -87,13 +95,21 @@ impl Codec {
             let mut units = Vec::new();
             for (j, ((conv1, conv2), &dilation)) in convs.into_iter().zip(&c.dilations).enumerate() {
                 let label = format!("{label}.res_unit{}", j + 1);
-                let (snake1, snake2) = (alpha(format!("{label}.snake1"), half)?, alpha(format!("{label}.snake2"), half)?);
+                let (snake1, snake2) =
+                    (alpha(format!("{label}.snake1"), half)?, alpha(format!("{label}.snake2"), half)?);
                 units.push(Unit { label: format!("codec.{label}"), snake1, conv1, dilation, snake2, conv2 });
             }
             let snake = alpha(format!("{label}.snake1"), 2 * half)?;
             blocks.push(Block { label: format!("codec.{label}"), snake, up, stride, units });
         }
-        Ok(Codec { tables, first, blocks, snake: alpha("snake1".to_owned(), channels)?, last, hop: config.hop() })
+        Ok(Codec {
+            tables,
+            first,
+            blocks,
+            snake: alpha("snake1".to_owned(), channels)?,
+            last,
+            hop: config.hop(),
+        })
     }
 
     /// Decodes `codes`, `[frames, codebooks]`, and leaves the samples in a buffer `waveform`; the buffers
@@ -138,25 +154,70 @@ impl Codec {
         let dilation = |d: usize| vec![Scalar::U32(d as u32)];
         let (mut t, mut c) = (frames, self.first.weight.shape[0]);
         let z = shaped(1, self.tables.shape[2], t);
-        emit("codec.rvq".into(), Op::RvqDecode, vec![input, self.tables.clone(), z.clone(), op_faults.clone()], vec![])?;
+        emit(
+            "codec.rvq".into(),
+            Op::RvqDecode,
+            vec![input, self.tables.clone(), z.clone(), op_faults.clone()],
+            vec![],
+        )?;
         emit(self.first.label.clone(), Op::Conv1d, conv(&self.first, z, shaped(0, c, t)), dilation(1))?;
         for block in &self.blocks {
             let active = shaped(1, c, t);
-            emit(format!("{}.snake1", block.label), Op::Snake, vec![shaped(0, c, t), block.snake.clone(), active.clone()], vec![])?;
+            emit(
+                format!("{}.snake1", block.label),
+                Op::Snake,
+                vec![shaped(0, c, t), block.snake.clone(), active.clone()],
+                vec![],
+            )?;
             (t, c) = (t * block.stride, c / 2);
             let x = shaped(0, c, t);
-            emit(block.up.label.clone(), Op::ConvTranspose1d, conv(&block.up, active, x.clone()), dilation(block.stride))?;
+            emit(
+                block.up.label.clone(),
+                Op::ConvTranspose1d,
+                conv(&block.up, active, x.clone()),
+                dilation(block.stride),
+            )?;
             let (a, b) = (shaped(1, c, t), shaped(2, c, t));
             for unit in &block.units {
-                emit(format!("{}.snake1", unit.label), Op::Snake, vec![x.clone(), unit.snake1.clone(), a.clone()], vec![])?;
-                emit(unit.conv1.label.clone(), Op::Conv1d, conv(&unit.conv1, a.clone(), b.clone()), dilation(unit.dilation))?;
-                emit(format!("{}.snake2", unit.label), Op::Snake, vec![b.clone(), unit.snake2.clone(), a.clone()], vec![])?;
-                emit(unit.conv2.label.clone(), Op::Conv1d, conv(&unit.conv2, a.clone(), b.clone()), dilation(1))?;
+                emit(
+                    format!("{}.snake1", unit.label),
+                    Op::Snake,
+                    vec![x.clone(), unit.snake1.clone(), a.clone()],
+                    vec![],
+                )?;
+                emit(
+                    unit.conv1.label.clone(),
+                    Op::Conv1d,
+                    conv(&unit.conv1, a.clone(), b.clone()),
+                    dilation(unit.dilation),
+                )?;
+                emit(
+                    format!("{}.snake2", unit.label),
+                    Op::Snake,
+                    vec![b.clone(), unit.snake2.clone(), a.clone()],
+                    vec![],
+                )?;
+                emit(
+                    unit.conv2.label.clone(),
+                    Op::Conv1d,
+                    conv(&unit.conv2, a.clone(), b.clone()),
+                    dilation(1),
+                )?;
                 emit(format!("{}.add", unit.label), Op::ResidualAdd, vec![x.clone(), b.clone()], vec![])?;
             }
         }
-        emit("codec.snake1".into(), Op::Snake, vec![shaped(0, c, t), self.snake.clone(), shaped(1, c, t)], vec![])?;
-        emit(self.last.label.clone(), Op::Conv1d, conv(&self.last, shaped(1, c, t), shaped(2, 1, t)), dilation(1))?;
+        emit(
+            "codec.snake1".into(),
+            Op::Snake,
+            vec![shaped(0, c, t), self.snake.clone(), shaped(1, c, t)],
+            vec![],
+        )?;
+        emit(
+            self.last.label.clone(),
+            Op::Conv1d,
+            conv(&self.last, shaped(1, c, t), shaped(2, 1, t)),
+            dilation(1),
+        )?;
         emit("codec.tanh".into(), Op::Tanh, vec![shaped(2, 1, t), waveform.clone()], vec![])?;
         Ok((waveform, owned))
     }

@@ -135,12 +135,19 @@ impl Config {
             ));
         }
         if a.boc_token_id as usize >= a.vocab_size || a.eoc_token_id as usize >= a.vocab_size {
-            return Err(format!("BOC {} or EOC {} of {} codes", a.boc_token_id, a.eoc_token_id, a.vocab_size));
+            return Err(format!(
+                "BOC {} or EOC {} of {} codes",
+                a.boc_token_id, a.eoc_token_id, a.vocab_size
+            ));
         }
         if c.num_codebooks != a.num_codebooks {
-            return Err(format!("{} codebooks in the codec, {} in the talker", c.num_codebooks, a.num_codebooks));
+            return Err(format!(
+                "{} codebooks in the codec, {} in the talker",
+                c.num_codebooks, a.num_codebooks
+            ));
         }
-        let halves = 1usize.checked_shl(c.upsampling_ratios.len() as u32).filter(|h| c.decoder_hidden_size % h == 0);
+        let halves =
+            1usize.checked_shl(c.upsampling_ratios.len() as u32).filter(|h| c.decoder_hidden_size % h == 0);
         if halves.is_none() || c.upsampling_ratios.iter().chain(&c.dilations).any(|&n| n == 0 || n > 64) {
             return Err(format!("ratios {:?}, dilations {:?}", c.upsampling_ratios, c.dilations));
         }

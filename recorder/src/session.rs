@@ -131,8 +131,12 @@ pub fn record<S: Storage>(
     let types = types(options);
     let buffers = Buffers::new(&mut tape, voice, options.rows, types)?;
     let codec = Codec::new(&mut tape, voice, types.weights)?;
-    let talker =
-        Talker { config: voice.config(), buffers: &buffers, profile: options.profile, sampling: options.sampling };
+    let talker = Talker {
+        config: voice.config(),
+        buffers: &buffers,
+        profile: options.profile,
+        sampling: options.sampling,
+    };
     // The newest freed block is used first, so that a later request meets memory that was used.
     let free_blocks = (0..(positions(voice.config()) / BLOCK_TOKENS) as i32).rev().collect();
     let mut session = Session {
@@ -156,7 +160,13 @@ pub fn record<S: Storage>(
         let (rows, stopped) = session.speak(request, piece, &mut at)?;
         let codes = frames(&rows, voice.config().audio_encoder_config.vocab_size, &options.profile);
         let samples = session.decode_codes(request, rows.len() as u32 + 1, &codec, &codes)?;
-        requests.push(Spoken { text: piece.clone(), steps: rows.len() as u32, codes, stopped, samples: samples.len() });
+        requests.push(Spoken {
+            text: piece.clone(),
+            steps: rows.len() as u32,
+            codes,
+            stopped,
+            samples: samples.len(),
+        });
         waveform.extend(samples);
     }
     let storage = session.tape.finish()?;
@@ -173,7 +183,8 @@ fn frames(rows: &[Vec<i64>], vocab: usize, profile: &Profile) -> Vec<Vec<i64>> {
         Residual::Zero => 0,
         Residual::Clamp => real - 1,
     };
-    let code = |t: usize, k: usize| Some(rows[t + k][k]).filter(|c| (0..real).contains(c)).unwrap_or(residual);
+    let code =
+        |t: usize, k: usize| Some(rows[t + k][k]).filter(|c| (0..real).contains(c)).unwrap_or(residual);
     (0..(used + 1).saturating_sub(n)).map(|t| (0..n).map(|k| code(t, k)).collect()).collect()
 }
 
@@ -259,11 +270,7 @@ impl<S: Storage> Session<'_, S> {
             let done = self.tape.read(&self.talker.buffers.generation_done.rows(ROW, 1))?[0] != 0;
             let row: Vec<i64> = bytemuck::pod_collect_to_vec(&self.tape.read(&out.rows(ROW, 1))?);
             rows.push(row);
-            let stopped = if done {
-                Some("end of speech")
-            } else {
-                (rows.len() >= most).then_some(limit)
-            };
+            let stopped = if done { Some("end of speech") } else { (rows.len() >= most).then_some(limit) };
             self.tape.decide(&stopped.map_or("continue".to_owned(), |reason| format!("stop: {reason}")));
             self.tape.end()?;
             if let Some(reason) = stopped {
@@ -335,13 +342,20 @@ impl<S: Storage> Session<'_, S> {
     }
 
     /// The codec's section after a request's last step.
-    fn decode_codes(&mut self, request: u32, step: u32, codec: &Codec, codes: &[Vec<i64>]) -> Result<Vec<f32>, RecordError> {
+    fn decode_codes(
+        &mut self,
+        request: u32,
+        step: u32,
+        codec: &Codec,
+        codes: &[Vec<i64>],
+    ) -> Result<Vec<f32>, RecordError> {
         if codes.is_empty() {
             return Ok(Vec::new());
         }
         self.tape.begin(At { kind: StepKind::Codec, request, step });
         self.tape.point("step.before")?;
-        let (waveform, owned) = codec.decode(&mut self.tape, &codes.concat(), &self.talker.buffers.op_faults)?;
+        let (waveform, owned) =
+            codec.decode(&mut self.tape, &codes.concat(), &self.talker.buffers.op_faults)?;
         self.tape.point("step.after")?;
         let samples = bytemuck::pod_collect_to_vec(&self.tape.read(&waveform)?);
         for buffer in &owned {

@@ -56,12 +56,20 @@ impl Talker<'_> {
     }
 
     /// Step 1: the prompt of one request in row `row`, `tokens` long.
-    pub(crate) fn prefill<S: Storage>(&self, tape: &mut Tape<S>, tokens: usize, row: usize) -> Result<(), RecordError> {
+    pub(crate) fn prefill<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        tokens: usize,
+        row: usize,
+    ) -> Result<(), RecordError> {
         let (b, phase) = (self.buffers, Phase::Prefill);
         let s = b.prefill.rows(tokens);
         let ids = b.prefill_ids.rows(0, tokens);
         let faults = || b.op_faults.clone();
-        let place = Place { positions: &b.prefill_positions.rows(0, tokens), slots: &b.prefill_slots.rows(0, tokens) };
+        let place = Place {
+            positions: &b.prefill_positions.rows(0, tokens),
+            slots: &b.prefill_slots.rows(0, tokens),
+        };
         let embed = vec![ids, b.text_embedding.clone(), s.x.clone(), faults()];
         self.emit(tape, phase, "embed.text".into(), Op::EmbedText, embed, vec![])?;
         let mlp_out = b.prefill_mlp_out.rows(0, tokens);
@@ -74,7 +82,14 @@ impl Talker<'_> {
             self.emit(tape, phase, format!("layer.{i}.attn"), Op::AttentionPrefill, views, scalars)?;
             self.attention_output(tape, phase, i, layer, &s)?;
             self.mlp(tape, phase, i, layer, &s, &mlp_out)?;
-            self.emit(tape, phase, format!("layer.{i}.mlp.add"), Op::ResidualAdd, vec![s.x.clone(), mlp_out.clone()], vec![])?;
+            self.emit(
+                tape,
+                phase,
+                format!("layer.{i}.mlp.add"),
+                Op::ResidualAdd,
+                vec![s.x.clone(), mlp_out.clone()],
+                vec![],
+            )?;
         }
         let last = s.x.rows(tokens - 1, 1);
         self.heads(tape, phase, last, row, 1)?;
@@ -129,13 +144,27 @@ impl Talker<'_> {
             let scalars = vec![self.scale(), Scalar::U32(1)];
             self.emit(tape, phase, format!("layer.{i}.attn"), Op::AttentionDecode, views, scalars)?;
             let merge = vec![b.attn_partial.clone(), b.seq_lens.clone(), out];
-            self.emit(tape, phase, format!("layer.{i}.attn.merge"), Op::AttentionMerge, merge, vec![Scalar::U32(1)])?;
+            self.emit(
+                tape,
+                phase,
+                format!("layer.{i}.attn.merge"),
+                Op::AttentionMerge,
+                merge,
+                vec![Scalar::U32(1)],
+            )?;
             self.attention_output(tape, phase, i, layer, s)?;
             match &mut pieces {
                 Some(pieces) => self.mlp_graph(tape, i, layer, pieces)?,
                 None => self.mlp(tape, phase, i, layer, s, &layer.mlp_out)?,
             }
-            self.emit(tape, phase, format!("layer.{i}.mlp.add"), Op::ResidualAdd, vec![s.x.clone(), layer.mlp_out.clone()], vec![])?;
+            self.emit(
+                tape,
+                phase,
+                format!("layer.{i}.mlp.add"),
+                Op::ResidualAdd,
+                vec![s.x.clone(), layer.mlp_out.clone()],
+                vec![],
+            )?;
         }
         self.heads(tape, phase, s.x.clone(), 0, rows)?;
         self.sample(tape, 0, rows, b.last_codes.clone())
@@ -196,7 +225,14 @@ impl Talker<'_> {
     }
 
     /// Output projection into the residual stream.
-    fn attention_output<S: Storage>(&self, tape: &mut Tape<S>, phase: Phase, i: usize, layer: &Layer, s: &Scratch) -> Result<(), RecordError> {
+    fn attention_output<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        phase: Phase,
+        i: usize,
+        layer: &Layer,
+        s: &Scratch,
+    ) -> Result<(), RecordError> {
         let views = vec![s.attn_out.clone(), layer.o.clone(), s.o_out.clone()];
         self.emit(tape, phase, format!("layer.{i}.attn.o"), Op::Linear, views, vec![])?;
         let add = vec![s.x.clone(), s.o_out.clone()];
@@ -204,7 +240,15 @@ impl Talker<'_> {
     }
 
     /// Norm and MLP, into `out`: what the piecewise mode captures.
-    fn mlp<S: Storage>(&self, tape: &mut Tape<S>, phase: Phase, i: usize, layer: &Layer, s: &Scratch, out: &View) -> Result<(), RecordError> {
+    fn mlp<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        phase: Phase,
+        i: usize,
+        layer: &Layer,
+        s: &Scratch,
+        out: &View,
+    ) -> Result<(), RecordError> {
         let name = |part: &str| format!("layer.{i}.{part}");
         let norm = vec![s.x.clone(), layer.post_norm.clone(), s.norm.clone()];
         self.emit(tape, phase, name("post_norm"), Op::RmsNorm, norm, self.eps())?;
@@ -218,7 +262,13 @@ impl Talker<'_> {
         self.emit(tape, phase, name("mlp.down"), Op::Linear, down, vec![])
     }
 
-    fn mlp_graph<S: Storage>(&self, tape: &mut Tape<S>, i: usize, layer: &Layer, pieces: &mut MlpGraphs) -> Result<(), RecordError> {
+    fn mlp_graph<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        i: usize,
+        layer: &Layer,
+        pieces: &mut MlpGraphs,
+    ) -> Result<(), RecordError> {
         let captured_now = pieces.graphs.len() == i;
         if captured_now {
             tape.begin_capture()?;
@@ -229,13 +279,20 @@ impl Talker<'_> {
             }
         }
         let graph = &pieces.graphs[i];
-        tape.graph_point(&format!("layer.{i}.mlp.before"), graph)?;
+        tape.graph_before(&format!("layer.{i}.mlp.before"), graph)?;
         tape.launch_graph(graph)?;
-        tape.graph_point(&format!("layer.{i}.mlp.after"), graph)
+        tape.graph_after(&format!("layer.{i}.mlp.after"), graph)
     }
 
     /// Final norm, LM head and audio head of `count` rows from `row` on.
-    fn heads<S: Storage>(&self, tape: &mut Tape<S>, phase: Phase, x: View, row: usize, count: usize) -> Result<(), RecordError> {
+    fn heads<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        phase: Phase,
+        x: View,
+        row: usize,
+        count: usize,
+    ) -> Result<(), RecordError> {
         let b = self.buffers;
         let hidden = b.hidden.rows(row, count);
         let norm = vec![x, b.final_norm.clone(), hidden.clone()];
@@ -247,7 +304,13 @@ impl Talker<'_> {
     }
 
     /// Mask, sample and update state of `count` rows from `row` on.
-    fn sample<S: Storage>(&self, tape: &mut Tape<S>, row: usize, count: usize, feedback: View) -> Result<(), RecordError> {
+    fn sample<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        row: usize,
+        count: usize,
+        feedback: View,
+    ) -> Result<(), RecordError> {
         let (b, a, p) = (self.buffers, &self.config.audio_encoder_config, &self.profile);
         let n = a.num_codebooks as u32;
         let rows = |view: &View| view.rows(row, count);
@@ -256,8 +319,16 @@ impl Talker<'_> {
         let flags = Scalar::U32(p.flags);
         let mask =
             vec![rows(&b.audio_logits), rows(&b.delay_count), rows(&b.eoc_countdown), rows(&b.masked_logits)];
-        self.emit(tape, Phase::Sample, "sample.mask".into(), Op::DelayMask, mask, vec![boc, eoc, eoc_from, flags])?;
-        let draw = vec![rows(&b.masked_logits), rows(&b.sampler_key), rows(&b.sampler_counter), rows(&b.sampled)];
+        self.emit(
+            tape,
+            Phase::Sample,
+            "sample.mask".into(),
+            Op::DelayMask,
+            mask,
+            vec![boc, eoc, eoc_from, flags],
+        )?;
+        let draw =
+            vec![rows(&b.masked_logits), rows(&b.sampler_key), rows(&b.sampler_counter), rows(&b.sampled)];
         let s = self.sampling;
         let scalars = vec![Scalar::F32(s.temperature), Scalar::U32(s.top_k), Scalar::F32(s.top_p)];
         self.emit(tape, Phase::Sample, "sample.draw".into(), Op::Sample, draw, scalars)?;

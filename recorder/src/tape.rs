@@ -11,8 +11,8 @@ use twinstep_kernels as kernels;
 use twinstep_kernels::{Buffer, BufferSpec, Graph, Launch, Role, Stream, View};
 use twinstep_traces as traces;
 use twinstep_traces::{
-    ChangedChunks, Contents, GraphRecord, HostRead, HostWrite, Item, Phase, PointRecord, Program, RequestRecord,
-    StepKind, StepRecord, Storage, TraceWriter,
+    ChangedChunks, Contents, GraphRecord, HostRead, HostWrite, Item, Phase, PointRecord, Program,
+    RequestRecord, StepKind, StepRecord, Storage, TraceWriter,
 };
 
 use crate::convert;
@@ -86,7 +86,6 @@ struct Recording<S: Storage> {
     writer: TraceWriter<S>,
     tracked: BTreeMap<kernels::BufferId, Tracked>,
     log: Log,
-    graphs: u32,
 }
 
 /// A stream, recorded or not.
@@ -100,12 +99,8 @@ pub(crate) struct Tape<S: Storage> {
 impl<S: Storage> Tape<S> {
     /// A tape that only passes on, or one that records into `writer`.
     pub(crate) fn new(stream: Stream, writer: Option<TraceWriter<S>>) -> Self {
-        let recording = writer.map(|writer| Recording {
-            writer,
-            tracked: BTreeMap::new(),
-            log: Log::default(),
-            graphs: 0,
-        });
+        let recording =
+            writer.map(|writer| Recording { writer, tracked: BTreeMap::new(), log: Log::default() });
         Tape { stream, recording, at: At { kind: StepKind::Setup, request: 0, step: 0 }, captured: None }
     }
 
@@ -222,7 +217,6 @@ impl<S: Storage> Tape<S> {
             let record = GraphRecord { id, label: label.to_owned(), program, edges: Vec::new(), captured_at };
             recording.writer.add_graph(&record)?;
             recording.log.items.push(Item::Capture { graph: id });
-            recording.graphs += 1;
         }
         Ok(LabelledGraph { graph, nodes })
     }
@@ -231,7 +225,10 @@ impl<S: Storage> Tape<S> {
     pub(crate) fn launch_graph(&mut self, graph: &LabelledGraph) -> Result<(), RecordError> {
         if let Some(recording) = &mut self.recording {
             recording.prepare(&mut self.stream, &graph.nodes)?;
-            recording.log.items.push(Item::GraphLaunch { graph: traces::GraphId(graph.graph.id().0), stream: 0 });
+            recording
+                .log
+                .items
+                .push(Item::GraphLaunch { graph: traces::GraphId(graph.graph.id().0), stream: 0 });
         }
         Ok(self.stream.launch_graph(&graph.graph)?)
     }
@@ -239,20 +236,44 @@ impl<S: Storage> Tape<S> {
     /// Takes a snapshot of everything that a step's snapshots cover.
     pub(crate) fn point(&mut self, name: &str) -> Result<(), RecordError> {
         let Some(recording) = &mut self.recording else { return Ok(()) };
-        let covered = recording.tracked.iter().filter(|(_, t)| t.always_covered()).map(|(&id, _)| id).collect();
+        let covered =
+            recording.tracked.iter().filter(|(_, t)| t.always_covered()).map(|(&id, _)| id).collect();
         recording.capture(&mut self.stream, name, covered)
     }
 
-    /// Takes a snapshot of what a graph reads before writing it and, after its launch, of what it wrote.
-    pub(crate) fn graph_point(&mut self, name: &str, graph: &LabelledGraph) -> Result<(), RecordError> {
-        let Some(recording) = &mut self.recording else { return Ok(()) };
-        let mut covered = BTreeSet::new();
+    /// Takes a snapshot of what a graph is given: what it reads before writing it, weights apart.
+    pub(crate) fn graph_before(&mut self, name: &str, graph: &LabelledGraph) -> Result<(), RecordError> {
+        let mut written = BTreeSet::new();
+        let mut given = BTreeSet::new();
+        for node in &graph.nodes {
+            for range in node.launch.bound() {
+                if range.access.reads() && !written.contains(&range.buffer) {
+                    given.insert(range.buffer);
+                }
+            }
+            written.extend(node.launch.definite_writes().iter().map(|range| range.buffer));
+        }
+        self.capture_point(name, given)
+    }
+
+    /// Takes a snapshot of what a graph leaves: what it writes and no later node of it reads.
+    pub(crate) fn graph_after(&mut self, name: &str, graph: &LabelledGraph) -> Result<(), RecordError> {
+        let mut left = BTreeSet::new();
         for range in graph.nodes.iter().flat_map(|node| node.launch.bound()) {
-            let role = recording.tracked.get(&range.buffer).map(|t| t.role);
-            if role.is_some_and(|role| role != Role::Weight) {
-                covered.insert(range.buffer);
+            if range.access.writes() {
+                left.insert(range.buffer);
+            } else {
+                left.remove(&range.buffer);
             }
         }
+        self.capture_point(name, left)
+    }
+
+    fn capture_point(&mut self, name: &str, buffers: BTreeSet<kernels::BufferId>) -> Result<(), RecordError> {
+        let Some(recording) = &mut self.recording else { return Ok(()) };
+        let stored =
+            |id: &kernels::BufferId| recording.tracked.get(id).is_some_and(|t| t.role != Role::Weight);
+        let covered = buffers.into_iter().filter(stored).collect();
         recording.capture(&mut self.stream, name, covered)
     }
 
@@ -274,11 +295,6 @@ impl<S: Storage> Tape<S> {
     pub(crate) fn finish(mut self) -> Result<Option<S>, RecordError> {
         self.stream.synchronize()?;
         self.recording.map(|r| r.writer.finish()).transpose().map_err(RecordError::from)
-    }
-
-    /// The stream's device.
-    pub(crate) fn device(&self) -> kernels::DeviceInfo {
-        self.stream.device()
     }
 }
 
@@ -314,7 +330,8 @@ impl<S: Storage> Recording<S> {
     /// Ranges that a launch may write: those touched where their index operands hold their values
     /// already, else all that is bound.
     fn writes(&self, stream: &mut Stream, launch: &Launch) -> Result<Vec<kernels::Range>, RecordError> {
-        let partial = launch.definite_writes().len() < launch.bound().iter().filter(|r| r.access.writes()).count();
+        let partial =
+            launch.definite_writes().len() < launch.bound().iter().filter(|r| r.access.writes()).count();
         let settled = partial
             && launch.op().schema().params.iter().zip(launch.views()).all(|(param, view)| {
                 let index = !param.partial && !param.access.writes() && view.dtype != kernels::DType::F32;
@@ -353,7 +370,8 @@ impl<S: Storage> Recording<S> {
             }
             let mut found = Pieces::new();
             for (start, end) in tracked.dirty.chunks(tracked.chunk_bytes, tracked.bytes).iter() {
-                found.push(((start / tracked.chunk_bytes) as u64, stream.read_range(id, start, end - start)?));
+                found
+                    .push(((start / tracked.chunk_bytes) as u64, stream.read_range(id, start, end - start)?));
             }
             tracked.covered = true;
             tracked.dirty.clear();

@@ -57,7 +57,13 @@ pub fn pieces(text: &str) -> Vec<String> {
             let head = &sentence[..PIECE_CHARS];
             let comma = head.rfind(", ").map_or(0, |at| at + 1);
             let space = head.rfind(' ').unwrap_or(0);
-            let cut = if comma > 0 { comma } else if space > 0 { space } else { PIECE_CHARS };
+            let cut = if comma > 0 {
+                comma
+            } else if space > 0 {
+                space
+            } else {
+                PIECE_CHARS
+            };
             pieces.push(sentence[..cut].trim());
             sentence = sentence[cut..].trim();
         }

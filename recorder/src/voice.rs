@@ -1,274 +1,253 @@
-//! A voice: configuration and weights of a talker and its codec.
+//! The voice: configuration and weights, embedded in the binary or mapped from a folder.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
-use twinstep_kernels::DType;
-use twinstep_kernels::contract::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use twinstep_traces::{ContentPart, Contents, DType};
 
 use crate::config::Config;
-use crate::mapped_file;
+use crate::error::RecordError;
 
-/// Name of the configuration file.
-pub const CONFIG_FILE: &str = "config.json";
-/// Name of the talker's weights file.
+/// The talker's weights file.
 pub const TALKER_FILE: &str = "talker.safetensors";
-/// Name of the codec's weights file.
+/// The codec's weights file.
 pub const CODEC_FILE: &str = "codec.safetensors";
+/// The configuration file.
+pub const CONFIG_FILE: &str = "config.json";
 
-const EMBEDDED_CONFIG: &[u8] = include_bytes!("../voice/config.json");
-const EMBEDDED_TALKER: &[u8] = include_bytes!("../voice/talker.safetensors");
-const EMBEDDED_CODEC: &[u8] = include_bytes!("../voice/codec.safetensors");
+static EMBEDDED_TALKER: &[u8] = include_bytes!("../voice/talker.safetensors");
+static EMBEDDED_CODEC: &[u8] = include_bytes!("../voice/codec.safetensors");
+static EMBEDDED_CONFIG: &[u8] = include_bytes!("../voice/config.json");
 
-/// Why a voice cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VoiceError {
-    /// A file cannot be read.
-    #[error("cannot read {}: {source}; a voice is a folder with {CONFIG_FILE}, {TALKER_FILE} and {CODEC_FILE}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The configuration makes no model.
-    #[error("{file}: {reason}")]
-    Config {
-        /// Which file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A weights file is not a safetensors file, or damaged.
-    #[error("{file} is not a whole safetensors file: {reason}; get another copy")]
-    NotSafetensors {
-        /// Which file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A tensor is missing.
-    #[error("{file} has no tensor `{tensor}`, expected with shape {expected:?}; the file or {CONFIG_FILE} is of another model")]
-    MissingTensor {
-        /// Which file.
-        file: String,
-        /// Which tensor.
-        tensor: String,
-        /// The shape that the configuration gives it.
-        expected: Vec<usize>,
-    },
-    /// A tensor has another shape or type than the configuration says.
-    #[error("{file}: tensor `{tensor}` is {found}, expected {expected}; the file or {CONFIG_FILE} is of another model")]
-    Tensor {
-        /// Which file.
-        file: String,
-        /// Which tensor.
-        tensor: String,
-        /// Type and shape wanted.
-        expected: String,
-        /// Type and shape found.
-        found: String,
-    },
-}
-
-/// A tensor that a voice has to have.
-pub(crate) struct TensorSpec {
-    pub(crate) file: &'static str,
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-}
-
+/// Bytes of a file that live as long as the voice.
 enum Bytes {
-    Embedded(&'static [u8]),
+    Static(&'static [u8]),
     Mapped(Mmap),
 }
 
 impl Bytes {
-    fn get(&self) -> &[u8] {
+    fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Embedded(bytes) => bytes,
+            Bytes::Static(bytes) => bytes,
             Bytes::Mapped(map) => map,
         }
     }
 }
 
-/// A voice whose every tensor is in place.
+/// Configuration and weights.
 pub struct Voice {
     config: Config,
-    /// `embedded`, or the folder.
-    source: String,
-    files: [(&'static str, Bytes); 3],
+    source: Option<PathBuf>,
+    talker: Bytes,
+    codec: Bytes,
     sha256: [u8; 32],
 }
 
+/// Bytes of a weight, and where they come from.
+pub(crate) struct Weight {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) contents: Contents,
+}
+
 impl Voice {
-    /// The voice in this binary.
+    /// The voice inside the binary.
     ///
     /// # Errors
-    /// None that a build which passed its tests can give.
-    pub fn embedded() -> Result<Voice, VoiceError> {
-        let files = [
-            (CONFIG_FILE, Bytes::Embedded(EMBEDDED_CONFIG)),
-            (TALKER_FILE, Bytes::Embedded(EMBEDDED_TALKER)),
-            (CODEC_FILE, Bytes::Embedded(EMBEDDED_CODEC)),
-        ];
-        Voice::new("embedded".to_owned(), files, |name| name.to_owned())
+    /// [`RecordError::Voice`] where the build embedded something else.
+    pub fn embedded() -> Result<Voice, RecordError> {
+        Voice::new(None, EMBEDDED_CONFIG, Bytes::Static(EMBEDDED_TALKER), Bytes::Static(EMBEDDED_CODEC))
     }
 
-    /// A voice in a folder with [`CONFIG_FILE`], [`TALKER_FILE`] and [`CODEC_FILE`], mapped to memory.
+    /// The voice in a folder, by memory map.
     ///
     /// # Errors
-    /// [`VoiceError`] with the file, the tensor, what was expected and what was found.
-    pub fn open(folder: &Path) -> Result<Voice, VoiceError> {
-        let map = |name: &'static str| {
+    /// [`RecordError::VoiceFile`], [`RecordError::Voice`] with the file and what is wrong in it.
+    pub fn open(folder: &Path) -> Result<Voice, RecordError> {
+        let failed = |path: PathBuf| move |source| RecordError::VoiceFile { path, source };
+        let path = folder.join(CONFIG_FILE);
+        let config = std::fs::read(&path).map_err(failed(path))?;
+        let map = |name: &str| {
             let path = folder.join(name);
-            let map = mapped_file::map(&path).map_err(|source| VoiceError::Read { path, source })?;
-            Ok((name, Bytes::Mapped(map)))
+            let file = File::open(&path).map_err(failed(path.clone()))?;
+            // SAFETY: the map is only read, and only while the weights are validated and copied into
+            // buffers. A file cut by someone else in that moment would raise SIGBUS, as for any program
+            // that maps weights; a voice that is being rewritten cannot be spoken from.
+            let map = unsafe { Mmap::map(&file) }.map_err(failed(path))?;
+            Ok::<_, RecordError>(Bytes::Mapped(map))
         };
-        let files = [map(CONFIG_FILE)?, map(TALKER_FILE)?, map(CODEC_FILE)?];
-        Voice::new(folder.display().to_string(), files, |name| folder.join(name).display().to_string())
+        Voice::new(Some(folder.to_owned()), &config, map(TALKER_FILE)?, map(CODEC_FILE)?)
     }
 
     fn new(
-        source: String,
-        files: [(&'static str, Bytes); 3],
-        path: impl Fn(&str) -> String,
-    ) -> Result<Voice, VoiceError> {
-        let config = Config::parse(files[0].1.get())
-            .map_err(|reason| VoiceError::Config { file: path(CONFIG_FILE), reason })?;
-        let mut sha256 = Sha256::new();
-        for (_, bytes) in &files {
-            sha256.update((bytes.get().len() as u64).to_le_bytes());
-            sha256.update(bytes.get());
+        source: Option<PathBuf>,
+        config: &[u8],
+        talker: Bytes,
+        codec: Bytes,
+    ) -> Result<Voice, RecordError> {
+        let mut hasher = Sha256::new();
+        for bytes in [config, talker.as_slice(), codec.as_slice()] {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
         }
-        let voice = Voice { config, source, files, sha256: sha256.finalize().into() };
-        for file in [TALKER_FILE, CODEC_FILE] {
-            let tensors = SafeTensors::deserialize(voice.file(file).unwrap_or_default())
-                .map_err(|e| VoiceError::NotSafetensors { file: path(file), reason: e.to_string() })?;
-            let mut specs = crate::talker::tensors(&voice.config);
-            specs.extend(crate::codec::tensors(&voice.config));
-            specs.retain(|spec| spec.file == file);
-            specs.iter().try_for_each(|spec| check(&tensors, spec, &path(file)))?;
-        }
+        let sha256 = hasher.finalize().into();
+        let voice = Voice { config: Config::parse(config)?, source, talker, codec, sha256 };
+        voice.check()?;
         Ok(voice)
     }
 
-    /// The configuration.
+    /// Its configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// `embedded`, or the folder that it was read from.
-    pub fn source(&self) -> &str {
-        &self.source
+    /// `embedded`, or the folder.
+    pub fn source(&self) -> String {
+        self.source.as_ref().map_or("embedded".to_owned(), |folder| folder.display().to_string())
     }
 
-    /// SHA-256 over the lengths (u64, little-endian) and bytes of [`CONFIG_FILE`], [`TALKER_FILE`] and
-    /// [`CODEC_FILE`], in this order.
+    /// SHA-256 over configuration, talker and codec, each preceded by its length.
     pub fn sha256(&self) -> [u8; 32] {
         self.sha256
     }
 
-    /// The bytes of one of its three files: what a replay asks for.
+    /// The bytes of one of its weights files, by name.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| bytes.get())
+        match name {
+            TALKER_FILE => Some(self.talker.as_slice()),
+            CODEC_FILE => Some(self.codec.as_slice()),
+            _ => None,
+        }
     }
 
-    /// Reads tensors of one file and converts them to `dtype`, f16 or bf16, round to nearest even.
-    ///
-    /// # Errors
-    /// Those of [`Voice::open`], where the file has changed since.
-    pub(crate) fn read(&self, specs: &[TensorSpec], dtype: DType) -> Result<Vec<u8>, VoiceError> {
-        let mut bytes = Vec::new();
-        for spec in specs {
-            let file = || spec.file.to_owned();
-            let tensors = SafeTensors::deserialize(self.file(spec.file).unwrap_or_default())
-                .map_err(|e| VoiceError::NotSafetensors { file: file(), reason: e.to_string() })?;
-            check(&tensors, spec, spec.file)?;
-            if let Ok(tensor) = tensors.tensor(&spec.name) {
-                convert(tensor.data(), tensor.dtype(), dtype, &mut bytes);
+    fn tensors(&self, file: &str) -> Result<SafeTensors<'_>, RecordError> {
+        let bytes = self.file(file).unwrap_or_default();
+        let wrong = |e| RecordError::Voice { file: file.to_owned(), what: format!("not safetensors: {e}") };
+        SafeTensors::deserialize(bytes).map_err(wrong)
+    }
+
+    /// Every tensor that inference uses, with its shape.
+    fn manifest(&self) -> Vec<(&'static str, String, Vec<usize>)> {
+        let (t, a, c) =
+            (&self.config.text_config, &self.config.audio_encoder_config, &self.config.codec_config);
+        let (d, q, kv) =
+            (t.hidden_size, t.num_attention_heads * t.head_dim, t.num_key_value_heads * t.head_dim);
+        let mut wants = vec![
+            (TALKER_FILE, TEXT_EMBEDDING.to_owned(), vec![t.vocab_size, d]),
+            (TALKER_FILE, CODE_EMBEDDING.to_owned(), vec![a.num_codebooks * a.vocab_size, d]),
+            (TALKER_FILE, FINAL_NORM.to_owned(), vec![d]),
+        ];
+        for i in 0..t.num_hidden_layers {
+            let shapes = [
+                ("input_layernorm", vec![d]),
+                ("post_attention_layernorm", vec![d]),
+                ("self_attn.q_proj", vec![q, d]),
+                ("self_attn.k_proj", vec![kv, d]),
+                ("self_attn.v_proj", vec![kv, d]),
+                ("self_attn.o_proj", vec![d, q]),
+                ("self_attn.q_norm", vec![t.head_dim]),
+                ("self_attn.k_norm", vec![t.head_dim]),
+                ("mlp.gate_proj", vec![t.intermediate_size, d]),
+                ("mlp.up_proj", vec![t.intermediate_size, d]),
+                ("mlp.down_proj", vec![d, t.intermediate_size]),
+            ];
+            wants.extend(shapes.map(|(name, shape)| (TALKER_FILE, layer_tensor(i, name), shape)));
+        }
+        for k in 0..c.num_codebooks {
+            wants.push((CODEC_FILE, codebook(k), vec![c.codebook_size, c.codebook_dim]));
+        }
+        let mut conv = |name: String, shape: [usize; 3], out: usize| {
+            wants.push((CODEC_FILE, format!("{name}.weight"), shape.to_vec()));
+            wants.push((CODEC_FILE, format!("{name}.bias"), vec![out]));
+        };
+        let k = c.kernel_size;
+        let mut channels = c.decoder_hidden_size;
+        conv(decoder("conv1"), [channels, c.codebook_dim, k], channels);
+        let mut alphas = Vec::new();
+        for (i, &stride) in c.upsampling_ratios.iter().enumerate() {
+            let half = channels / 2;
+            alphas.push((decoder(&format!("block.{i}.snake1")), channels));
+            conv(decoder(&format!("block.{i}.conv_t1")), [channels, half, 2 * stride], half);
+            for j in 1..=c.dilations.len() {
+                let unit = decoder(&format!("block.{i}.res_unit{j}"));
+                alphas.push((format!("{unit}.snake1"), half));
+                conv(format!("{unit}.conv1"), [half, half, k], half);
+                alphas.push((format!("{unit}.snake2"), half));
+                conv(format!("{unit}.conv2"), [half, half, 1], half);
+            }
+            channels = half;
+        }
+        alphas.push((decoder("snake1"), channels));
+        conv(decoder("conv2"), [1, channels, k], 1);
+        wants.extend(alphas.into_iter().map(|(n, c)| (CODEC_FILE, format!("{n}.alpha"), vec![1, c, 1])));
+        wants
+    }
+
+    fn check(&self) -> Result<(), RecordError> {
+        let (talker, codec) = (self.tensors(TALKER_FILE)?, self.tensors(CODEC_FILE)?);
+        for (file, name, shape) in self.manifest() {
+            let wrong = |what: String| RecordError::Voice { file: file.to_owned(), what };
+            let tensors = if file == TALKER_FILE { &talker } else { &codec };
+            let tensor = tensors.tensor(&name).map_err(|_| wrong(format!("tensor `{name}` is missing")))?;
+            if tensor.shape() != shape {
+                return Err(wrong(format!(
+                    "tensor `{name}` has shape {:?}, wants {shape:?}",
+                    tensor.shape()
+                )));
+            }
+            if !matches!(tensor.dtype(), Dtype::F16 | Dtype::BF16) {
+                return Err(wrong(format!("tensor `{name}` is {:?}, wants F16 or BF16", tensor.dtype())));
             }
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Tensors of a file, converted to `dtype` (round to nearest even) and concatenated.
+    pub(crate) fn weight(&self, file: &str, tensors: &[String], dtype: DType) -> Result<Weight, RecordError> {
+        let all = self.tensors(file)?;
+        let mut bytes = Vec::new();
+        for name in tensors {
+            let missing =
+                |_| RecordError::Voice { file: file.to_owned(), what: format!("tensor `{name}` is missing") };
+            let tensor = all.tensor(name).map_err(missing)?;
+            let from = tensor.dtype();
+            for half in tensor.data().chunks_exact(2) {
+                let bits = u16::from_le_bytes([half[0], half[1]]);
+                let value = || {
+                    if from == Dtype::BF16 {
+                        half::bf16::from_bits(bits).to_f32()
+                    } else {
+                        half::f16::from_bits(bits).to_f32()
+                    }
+                };
+                let bits = match (from, dtype) {
+                    (Dtype::F16, DType::F16) | (Dtype::BF16, DType::Bf16) => bits,
+                    (_, DType::Bf16) => half::bf16::from_f32(value()).to_bits(),
+                    _ => half::f16::from_f32(value()).to_bits(),
+                };
+                bytes.extend(bits.to_le_bytes());
+            }
+        }
+        let sha256 = Sha256::digest(&bytes).into();
+        let part = |tensor: &String| ContentPart { file: file.to_owned(), tensor: tensor.clone() };
+        Ok(Weight { bytes, contents: Contents { parts: tensors.iter().map(part).collect(), dtype, sha256 } })
     }
 }
 
-fn check(tensors: &SafeTensors<'_>, spec: &TensorSpec, file: &str) -> Result<(), VoiceError> {
-    let Ok(tensor) = tensors.tensor(&spec.name) else {
-        let (tensor, expected) = (spec.name.clone(), spec.shape.clone());
-        return Err(VoiceError::MissingTensor { file: file.to_owned(), tensor, expected });
-    };
-    let float = matches!(tensor.dtype(), Dtype::F16 | Dtype::BF16 | Dtype::F32);
-    if !float || tensor.shape() != spec.shape {
-        return Err(VoiceError::Tensor {
-            file: file.to_owned(),
-            tensor: spec.name.clone(),
-            expected: format!("F16, BF16 or F32 of shape {:?}", spec.shape),
-            found: format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape()),
-        });
-    }
-    Ok(())
+pub(crate) const TEXT_EMBEDDING: &str = "tied.embedding.text_embedding.weight";
+pub(crate) const CODE_EMBEDDING: &str = "tied.embedding.modality_embeddings.0.embedding.weight";
+pub(crate) const FINAL_NORM: &str = "body.norm.weight";
+
+pub(crate) fn layer_tensor(layer: usize, name: &str) -> String {
+    format!("body.layers.{layer}.{name}.weight")
 }
 
-/// Converts elements one by one; equal types are copied.
-fn convert(data: &[u8], from: Dtype, to: DType, out: &mut Vec<u8>) {
-    let narrow: fn(f32) -> u16 = if to == DType::Bf16 { f32_to_bf16 } else { f32_to_f16 };
-    let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
-    match (from, to) {
-        (Dtype::F16, DType::F16) | (Dtype::BF16, DType::Bf16) => out.extend_from_slice(data),
-        (Dtype::F16, _) => {
-            out.extend(data.chunks_exact(2).flat_map(|b| narrow(f16_to_f32(pair(b))).to_le_bytes()));
-        }
-        (Dtype::BF16, _) => {
-            out.extend(data.chunks_exact(2).flat_map(|b| narrow(bf16_to_f32(pair(b))).to_le_bytes()));
-        }
-        _ => {
-            let wide = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            out.extend(data.chunks_exact(4).flat_map(|b| narrow(wide(b)).to_le_bytes()));
-        }
-    }
+pub(crate) fn codebook(k: usize) -> String {
+    format!("quantizer.quantizers.{k}.codebook.embed")
 }
 
-#[cfg(test)]
-mod tests {
-    use half::{bf16, f16};
-
-    use super::*;
-
-    #[test]
-    fn the_embedded_voice_is_whole() {
-        let voice = Voice::embedded().unwrap();
-        assert_eq!(voice.source(), "embedded");
-        assert_eq!(voice.file(CONFIG_FILE), Some(EMBEDDED_CONFIG));
-        assert_eq!(voice.file("other"), None);
-    }
-
-    #[test]
-    fn a_folder_gives_the_same_voice_as_the_binary() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("voice");
-        let (mapped, embedded) = (Voice::open(&folder).unwrap(), Voice::embedded().unwrap());
-        assert_eq!(mapped.sha256(), embedded.sha256());
-        assert_eq!(mapped.file(TALKER_FILE), embedded.file(TALKER_FILE));
-    }
-
-    #[test]
-    fn conversions_round_to_nearest_even() {
-        let values = [1.0f32, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -0.1, 65504.0];
-        let halves: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
-        let mut out = Vec::new();
-        convert(&halves, Dtype::F16, DType::Bf16, &mut out);
-        let wanted: Vec<u8> =
-            values.iter().flat_map(|&v| bf16::from_f32(f16::from_f32(v).to_f32()).to_le_bytes()).collect();
-        assert_eq!(out, wanted);
-        let mut same = Vec::new();
-        convert(&halves, Dtype::F16, DType::F16, &mut same);
-        assert_eq!(same, halves);
-        let mut from_f32 = Vec::new();
-        let wide: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        convert(&wide, Dtype::F32, DType::F16, &mut from_f32);
-        assert_eq!(from_f32, halves);
-    }
+pub(crate) fn decoder(name: &str) -> String {
+    format!("acoustic_decoder.{name}")
 }

@@ -1,1 +1,41 @@
-//! placeholder
+//! Looks into traces, compares them, and executes their steps again.
+//!
+//! Everything here works from a trace alone: launches are executed by `twinstep-kernels` on a CPU,
+//! weights come from a [`WeightSource`], and nothing knows the model. Reports are plain data that
+//! serialise to the documents of `--json`.
+
+mod at;
+mod diff;
+mod error;
+mod info;
+mod log;
+mod machine;
+mod number;
+mod patch;
+mod print;
+mod selection;
+mod statistic;
+mod step;
+mod suggest;
+mod value;
+mod verify;
+mod waveform;
+mod weights;
+
+pub use at::At;
+pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
+pub use error::ReplayError;
+pub use info::{
+    BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
+};
+pub use log::{LogEntry, LogReport, log};
+pub use number::Number;
+pub use patch::Patch;
+pub use print::{PrintReport, PrintedElement, print};
+pub use selection::Selection;
+pub use statistic::{Statistic, StatisticOf};
+pub use step::{OutputReport, PatchReport, StepReport, step};
+pub use value::{Value, ValueError};
+pub use verify::{DamageReport, VerifyReport, verify, verify_replay};
+pub use waveform::WaveformReport;
+pub use weights::{WeightFiles, WeightFolder, WeightSource};

@@ -31,7 +31,9 @@ pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> V
     let ranked = short.map(|candidate| (edit_distance(name, candidate), candidate));
     let allowed = (name.chars().count() / 3).max(2);
     let mut near: Vec<(usize, &str)> = ranked
-        .filter(|(distance, candidate)| *distance <= allowed || !name.is_empty() && candidate.starts_with(name))
+        .filter(|(distance, candidate)| {
+            *distance <= allowed || !name.is_empty() && candidate.starts_with(name)
+        })
         .collect();
     near.sort_unstable();
     near.dedup();
@@ -68,6 +70,9 @@ mod tests {
         assert_eq!(nearest("last_code", names.into_iter())[0], "last_codes");
         assert_eq!(nearest("kv", names.into_iter()), ["kv_cache.0", "kv_cache.1"]);
         assert!(nearest("banana", names.into_iter()).is_empty());
-        assert_eq!(did_you_mean(&nearest("kv", names.into_iter())), "; did you mean `kv_cache.0` or `kv_cache.1`?");
+        assert_eq!(
+            did_you_mean(&nearest("kv", names.into_iter())),
+            "; did you mean `kv_cache.0` or `kv_cache.1`?"
+        );
     }
 }

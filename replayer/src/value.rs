@@ -187,7 +187,8 @@ impl Value {
     fn parse_float(dtype: DType, text: &str) -> Result<Value, ValueError> {
         let wrong = || syntax(dtype, text, "a float such as 1.5, -3e-4, NaN or inf, or its bits after 0x");
         if let Some(digits) = text.strip_prefix("0x") {
-            let whole = digits.len() as u64 == 2 * dtype.size() && digits.chars().all(|c| c.is_ascii_hexdigit());
+            let whole =
+                digits.len() as u64 == 2 * dtype.size() && digits.chars().all(|c| c.is_ascii_hexdigit());
             let bits = u64::from_str_radix(digits, 16).ok().filter(|_| whole).ok_or_else(wrong)?;
             return Ok(Value { dtype, bits });
         }

@@ -47,7 +47,8 @@ impl Run {
     /// # Panics
     /// Where it is not exactly that.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not one JSON document ({e}): {self:#?}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("not one JSON document ({e}): {self:#?}"))
     }
 
     /// Asserts the exit status and passes the run on.

@@ -41,7 +41,8 @@ fn files_that_are_no_traces() {
     let folder = folder.path();
     fs::create_dir(folder.join("folder")).unwrap();
     fs::write(folder.join("empty.twin"), "").unwrap();
-    fs::write(folder.join("text.twin"), "not a trace, but longer than a header would be\n".repeat(100)).unwrap();
+    fs::write(folder.join("text.twin"), "not a trace, but longer than a header would be\n".repeat(100))
+        .unwrap();
     for name in ["missing.twin", "folder", "empty.twin", "text.twin"] {
         for command in [
             &["info", name][..],
@@ -66,7 +67,9 @@ fn a_truncated_trace_opens_at_its_last_commit_or_is_refused() {
     let mut opened = 0;
     for tenth in 0..10 {
         fs::write(folder.join("cut.twin"), &whole[..whole.len() * tenth / 10]).unwrap();
-        for command in [&["info", "cut.twin"][..], &["verify", "cut.twin"], &["diff", "cut.twin", "whole.twin"]] {
+        for command in
+            [&["info", "cut.twin"][..], &["verify", "cut.twin"], &["diff", "cut.twin", "whole.twin"]]
+        {
             let run = twinstep(folder, command);
             assert!(matches!(run.status, Some(0..=2)) && !run.stderr.contains("panicked"), "{run:?}");
             opened += u32::from(run.status != Some(2));
@@ -78,9 +81,13 @@ fn a_truncated_trace_opens_at_its_last_commit_or_is_refused() {
         let mut flipped = whole.clone();
         flipped[i] ^= 0x10;
         fs::write(folder.join("flipped.twin"), flipped).unwrap();
-        for command in [&["verify", "flipped.twin", "--replay"][..], &["diff", "flipped.twin", "whole.twin"]] {
+        for command in [&["verify", "flipped.twin", "--replay"][..], &["diff", "flipped.twin", "whole.twin"]]
+        {
             let run = twinstep(folder, command);
-            assert!(matches!(run.status, Some(0..=2)) && !run.stderr.contains("panicked"), "byte {i}: {run:?}");
+            assert!(
+                matches!(run.status, Some(0..=2)) && !run.stderr.contains("panicked"),
+                "byte {i}: {run:?}"
+            );
         }
         let verify = twinstep(folder, &["verify", "flipped.twin"]);
         assert!(matches!(verify.status, Some(1 | 2)), "a flipped bit in byte {i} went unseen: {verify:?}");
@@ -91,7 +98,8 @@ fn a_truncated_trace_opens_at_its_last_commit_or_is_refused() {
 fn texts_and_options() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let record = |more: &[&'static str]| [&["record", "-o", "out.twin", "--wav", "out.wav"][..], more].concat();
+    let record =
+        |more: &[&'static str]| [&["record", "-o", "out.twin", "--wav", "out.wav"][..], more].concat();
     refused(folder, &record(&["--text", ""]), &["text"]);
     refused(folder, &record(&["--text", "   "]), &["text"]);
     refused(folder, &record(&["--text", "(§) … — ?!"]), &["text"]);
@@ -127,7 +135,11 @@ fn outputs_that_exist_or_cannot_be() {
     fs::write(folder.join("mine.wav"), "precious").unwrap();
     let text = ["record", "--device", "cpu", "--max-steps", "6", "--text", "hello."];
     refused(folder, &[&text[..], &["-o", "mine.twin"]].concat(), &["mine.twin", "--force"]);
-    refused(folder, &[&text[..], &["-o", "new.twin", "--wav", "mine.wav"]].concat(), &["mine.wav", "--force"]);
+    refused(
+        folder,
+        &[&text[..], &["-o", "new.twin", "--wav", "mine.wav"]].concat(),
+        &["mine.wav", "--force"],
+    );
     refused(folder, &[&text[..], &["-o", "no/such/folder/new.twin"]].concat(), &["no/such/folder"]);
     refused(folder, &[&text[..], &["-o", ".", "--force"]].concat(), &["."]);
     twinstep(folder, &[&text[..], &["-o", "mine.twin", "--force"]].concat()).expect(0);

@@ -24,7 +24,11 @@ fn sigkill_at_any_moment_leaves_a_readable_trace() {
         let info = twinstep(folder.path(), &["info", &name, "--json"]);
         if info.status == Some(2) {
             // Killed before the first commit: said in one line, whatever the file holds.
-            assert_eq!(info.json()["error"]["message"].as_str().map(|m| m.lines().count()), Some(1), "{info:?}");
+            assert_eq!(
+                info.json()["error"]["message"].as_str().map(|m| m.lines().count()),
+                Some(1),
+                "{info:?}"
+            );
             assert!(meta.len() < 1 << 20, "{} bytes written and none readable", meta.len());
             continue;
         }

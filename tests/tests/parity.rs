@@ -20,7 +20,8 @@ fn speak(folder: &Path, name: &str, more: &[&str]) {
 
 #[track_caller]
 fn identical(folder: &Path, a: &str, b: &str) {
-    let diff = twinstep(folder, &["diff", &format!("{a}.twin"), &format!("{b}.twin"), "--json"]).expect(0).json();
+    let diff =
+        twinstep(folder, &["diff", &format!("{a}.twin"), &format!("{b}.twin"), "--json"]).expect(0).json();
     assert_eq!(diff["identical"], true, "{a} {b}: {diff}");
     assert!(diff["steps"].as_array().unwrap().len() > 20, "{diff}");
     assert!(bytes(folder, &format!("{a}.wav")) == bytes(folder, &format!("{b}.wav")), "{a}.wav {b}.wav");
@@ -55,7 +56,8 @@ fn a_planted_fault_breaks_the_equality_of_modes() {
     speak(folder, "clean", &["--max-steps", "20"]);
     for (mode, fault) in [("graph", "stale-codes"), ("piecewise", "unlaunched-capture")] {
         speak(folder, fault, &["--max-steps", "20", "--mode", mode, "--fault", fault]);
-        let diff = twinstep(folder, &["diff", &format!("{fault}.twin"), "clean.twin", "--json"]).expect(1).json();
+        let diff =
+            twinstep(folder, &["diff", &format!("{fault}.twin"), "clean.twin", "--json"]).expect(1).json();
         assert_eq!(diff["identical"], false);
         assert_eq!((&diff["first"]["request"], &diff["first"]["step"]), (&1.into(), &2.into()), "{diff}");
         // A trace never says what was planted.
@@ -82,9 +84,15 @@ fn recording_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for mode in ["eager", "graph", "piecewise"] {
-        let on = record(folder, "on.twin", TWO_REQUESTS, &["--mode", mode, "--wav", "on.wav", "--force", "--json"]);
+        let on = record(
+            folder,
+            "on.twin",
+            TWO_REQUESTS,
+            &["--mode", mode, "--wav", "on.wav", "--force", "--json"],
+        );
         let off = ["record", "--text", TWO_REQUESTS, "--device", "cpu", "--mode", mode, "--snapshots", "off"];
-        let off = twinstep(folder, &[&off[..], &["--wav", "off.wav", "--force", "--json"]].concat()).expect(0);
+        let off =
+            twinstep(folder, &[&off[..], &["--wav", "off.wav", "--force", "--json"]].concat()).expect(0);
         let (on, off) = (on.json(), off.json());
         assert_eq!(on["requests"], off["requests"]);
         assert!(on["requests"][1]["codes"].as_array().unwrap().len() > 10, "{on}");

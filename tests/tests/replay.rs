@@ -23,7 +23,12 @@ fn a_step_is_re_executed_and_patches_decide() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     record(folder, "eager.twin", SENTENCE, &["--max-steps", "12"]);
-    record(folder, "graph.twin", SENTENCE, &["--max-steps", "12", "--mode", "graph", "--fault", "stale-codes"]);
+    record(
+        folder,
+        "graph.twin",
+        SENTENCE,
+        &["--max-steps", "12", "--mode", "graph", "--fault", "stale-codes"],
+    );
     let step = |more: &[&str]| {
         twinstep(folder, &[&["step", "graph.twin", "eager.twin", "--at", "2", "--json"][..], more].concat())
     };

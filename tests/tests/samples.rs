@@ -16,7 +16,16 @@ fn a_cpu_records_what_the_gpu_recorded() {
             assert!(!info["device"]["ptx_sha256"].as_str().unwrap().is_empty(), "{info}");
             let mut arguments = vec!["--mode", mode, "--force"];
             if sampling == "sampled" {
-                arguments.extend(["--temperature", "0.8", "--top-k", "50", "--top-p", "0.95", "--seed", "42"]);
+                arguments.extend([
+                    "--temperature",
+                    "0.8",
+                    "--top-k",
+                    "50",
+                    "--top-p",
+                    "0.95",
+                    "--seed",
+                    "42",
+                ]);
             }
             record(folder.path(), "here.twin", SENTENCE, &arguments);
             let diff = twinstep(folder.path(), &["diff", "here.twin", sample, "--json"]).expect(0).json();
@@ -34,7 +43,11 @@ fn faults_recorded_on_the_gpu_are_found_here() {
     let sample = |name: &str| root().join("traces/samples").join(name).to_str().unwrap().to_owned();
     let stale = sample("graph-stale-codes.twin");
     let diff = twinstep(folder.path(), &["diff", &stale, "clean.twin", "--json"]).expect(1).json();
-    assert_eq!((&diff["first"]["step"], &diff["first"]["buffer"]), (&2.into(), &"last_codes".into()), "{diff}");
+    assert_eq!(
+        (&diff["first"]["step"], &diff["first"]["buffer"]),
+        (&2.into(), &"last_codes".into()),
+        "{diff}"
+    );
     let patched = ["step", &stale, "clean.twin", "--at", "2", "--patch", "last_codes=other"];
     twinstep(folder.path(), &patched).expect(0);
     let unlaunched = sample("piecewise-unlaunched-capture.twin");

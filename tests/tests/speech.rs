@@ -30,7 +30,8 @@ fn a_recogniser_picks_the_right_sentence() {
         wavs.push(wav);
     }
     let script = root().join("tests/speech/recognise.py");
-    let heard = Command::new(&python).arg(script).arg(&list).args(&wavs).current_dir(folder.path()).output().unwrap();
+    let heard =
+        Command::new(&python).arg(script).arg(&list).args(&wavs).current_dir(folder.path()).output().unwrap();
     assert!(heard.status.success(), "{}", String::from_utf8_lossy(&heard.stderr));
     let heard: Vec<i64> =
         String::from_utf8_lossy(&heard.stdout).lines().map(|line| line.trim().parse().unwrap()).collect();

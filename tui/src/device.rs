@@ -33,8 +33,9 @@ impl Device {
             },
             Device::Cuda => match CudaBackend::new() {
                 Ok(cuda) => Ok(Box::new(cuda)),
-                Err(error) => Err(Failure::new("device", error)
-                    .hint("`--device cpu` gives the same bits; `twinstep doctor` says what this machine can do")),
+                Err(error) => Err(Failure::new("device", error).hint(
+                    "`--device cpu` gives the same bits; `twinstep doctor` says what this machine can do",
+                )),
             },
         }
     }

@@ -47,7 +47,9 @@ fn look<B: Backend + 'static>(backend: Result<B, twinstep_kernels::Error>) -> De
     let description = describe(info.backend, &info.name, &info.capability, &info.driver);
     match self_test(Box::new(backend)) {
         Ok(same) => Device { available: true, description, same_bits: Some(same) },
-        Err(error) => Device { available: false, description: format!("{description}: {error}"), same_bits: None },
+        Err(error) => {
+            Device { available: false, description: format!("{description}: {error}"), same_bits: None }
+        }
     }
 }
 
@@ -71,8 +73,18 @@ pub(crate) fn run(_: &Args, out: &mut Output) -> Result<Status, Failure> {
     };
     let mark = |ok: bool| if ok { "yes" } else { "no " };
     out.line(format!("twinstep {} on {} cores", report.version, report.cores))?;
-    out.line(format!("cpu    {}  {}{}", mark(report.cpu.available), report.cpu.description, bits(&report.cpu)))?;
-    out.line(format!("cuda   {}  {}{}", mark(report.cuda.available), report.cuda.description, bits(&report.cuda)))?;
+    out.line(format!(
+        "cpu    {}  {}{}",
+        mark(report.cpu.available),
+        report.cpu.description,
+        bits(&report.cpu)
+    ))?;
+    out.line(format!(
+        "cuda   {}  {}{}",
+        mark(report.cuda.available),
+        report.cuda.description,
+        bits(&report.cuda)
+    ))?;
     out.line(format!("voice  {}  {}", mark(report.voice.available), report.voice.description))?;
     if !report.cuda.available {
         out.line("Everything works without CUDA, with the same bits; traces recorded on a GPU replay here.")?;

@@ -11,10 +11,12 @@ mod info;
 mod log;
 mod output;
 mod print;
+mod progress;
 mod record;
 mod step;
 mod trace_file;
 mod verify;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -119,7 +121,8 @@ fn usage(error: &clap::Error) -> Failure {
     let rest: Vec<&str> =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")).collect();
     let message = if rest.is_empty() { first.to_owned() } else { format!("{first} {}", rest.join("; ")) };
-    Failure::new("usage", message).hint("twinstep --help lists the commands, twinstep COMMAND --help one in full")
+    Failure::new("usage", message)
+        .hint("twinstep --help lists the commands, twinstep COMMAND --help one in full")
 }
 
 #[cfg(test)]

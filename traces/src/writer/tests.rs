@@ -97,7 +97,7 @@ fn an_index_that_names_a_record_twice_is_refused() {
 }
 
 #[test]
-fn a_snapshot_that_claims_more_than_the_file_holds_reserves_no_memory() {
+fn a_snapshot_that_claims_more_than_the_file_holds_is_an_error() {
     let mut writer = recorded(1);
     let bytes = crate::MAX_READ_BYTES;
     writer.add_buffer(&bytes_buffer("huge", bytes)).unwrap();
@@ -131,5 +131,18 @@ fn verify_compares_the_index_with_the_records() {
             damage.iter().any(|d| d.what.contains("contradicts the records")),
             "table {table}: {damage:?}"
         );
+    }
+}
+
+#[test]
+fn a_payload_longer_than_what_it_lists_is_damage() {
+    let snapshot = Snapshot::encode(1, &[], &[], &[]);
+    for (kind, mut payload) in [(kind::SNAPSHOT, snapshot), (kind::CHUNKS, ChunksHead::encode(&[]))] {
+        payload.extend([0; 8]);
+        let mut writer = recorded(1);
+        let offset = writer.put_frame(kind, &[&payload]).unwrap();
+        let trace = Trace::from_bytes(writer.finish().unwrap().into_bytes()).unwrap();
+        let damage = trace.verify().damage;
+        assert!(damage.iter().any(|d| d.offset == offset && d.what.contains("more")), "{damage:?}");
     }
 }

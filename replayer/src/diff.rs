@@ -1,0 +1,333 @@
+//! Where two runs first differ, and how it goes on.
+
+use serde::Serialize;
+use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
+
+use crate::ReplayError;
+use crate::at::{find, place};
+use crate::machine::{first_writer, nodes};
+use crate::number::Number;
+use crate::selection::{index_of, resolve};
+use crate::statistic::{StatisticOf, has_rows};
+use crate::value::Value;
+use crate::waveform::{self, WaveformReport};
+
+/// `twinstep.diff/1`.
+#[derive(Debug, Clone, Serialize)]
+pub struct DiffReport {
+    /// Document type.
+    pub schema: &'static str,
+    /// Whether both traces hold the same steps with the same bits at every common point.
+    pub identical: bool,
+    /// The first difference.
+    pub first: Option<FirstDifference>,
+    /// All steps of both.
+    pub steps: Vec<StepDiff>,
+    /// The sound of each request that both have.
+    pub waveforms: Vec<WaveformReport>,
+    /// Points that only one side has.
+    pub unmatched_points: Vec<String>,
+}
+
+/// The first element that differs.
+#[derive(Debug, Clone, Serialize)]
+pub struct FirstDifference {
+    /// Request, counted from 1.
+    pub request: u32,
+    /// Step within it.
+    pub step: u32,
+    /// Phase of the launch that writes the buffer first; `None` for state given to the step.
+    pub phase: Option<&'static str>,
+    /// Snapshot point.
+    pub point: String,
+    /// Name without generation.
+    pub buffer: String,
+    /// Generation.
+    pub generation: u32,
+    /// Row of the batch, for buffers that have rows.
+    pub row: Option<u64>,
+    /// Which element.
+    pub element: Element,
+    /// Its value in A.
+    pub a: Value,
+    /// Its value in B.
+    pub b: Value,
+}
+
+/// Place of an element.
+#[derive(Debug, Clone, Serialize)]
+pub struct Element {
+    /// Along each axis.
+    pub index: Vec<u64>,
+    /// In row-major order.
+    pub flat: u64,
+}
+
+/// How one step compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Same bits at every common point.
+    Identical,
+    /// Different bits.
+    Diverged,
+    /// After the first codes that differ the runs say different things; not judged.
+    Forked,
+    /// Only in A.
+    OnlyA,
+    /// Only in B.
+    OnlyB,
+}
+
+/// One step of both runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepDiff {
+    /// Request, counted from 1.
+    pub request: u32,
+    /// Step within it.
+    pub step: u32,
+    /// How it compares.
+    pub state: StepState,
+    /// Buffers that differ at the step's first point with a difference, the one written first in front.
+    pub differing: Vec<String>,
+    /// The chosen statistics after the step.
+    pub stats: Vec<StepStatistic>,
+}
+
+/// One statistic on both sides.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepStatistic {
+    /// `lm_logits:mean`.
+    pub name: String,
+    /// In A.
+    pub a: Option<Number>,
+    /// In B.
+    pub b: Option<Number>,
+}
+
+/// Whether two traces are of the same text, model and sampling.
+///
+/// # Errors
+/// [`ReplayError::NotComparable`] with the first thing that differs.
+pub fn comparable(a: &Trace, b: &Trace) -> Result<(), ReplayError> {
+    let (x, y) = (a.run(), b.run());
+    let differ = |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| {
+        Err(ReplayError::NotComparable(format!("the {what} differs: {a:?} in A, {b:?} in B")))
+    };
+    if x.prompt != y.prompt {
+        return differ("text", &x.prompt, &y.prompt);
+    }
+    if x.model_sha256 != y.model_sha256 {
+        return differ("model", &x.model, &y.model);
+    }
+    if (&x.weights_dtype, &x.kv_dtype) != (&y.weights_dtype, &y.kv_dtype) {
+        return differ(
+            "element type of weights or KV cache",
+            &(&x.weights_dtype, &x.kv_dtype),
+            &(&y.weights_dtype, &y.kv_dtype),
+        );
+    }
+    if x.profile != y.profile {
+        return differ("delay profile", &x.profile, &y.profile);
+    }
+    if x.rows != y.rows {
+        return differ("batch", &x.rows, &y.rows);
+    }
+    if x.sampling != y.sampling {
+        return differ("sampling", &x.sampling, &y.sampling);
+    }
+    Ok(())
+}
+
+/// The snapshot of a step's point.
+pub(crate) fn snapshot_of(step: &StepRecord, point: &str) -> Option<SnapshotId> {
+    step.points.iter().find(|p| p.point == point).map(|p| p.snapshot)
+}
+
+/// Compares two runs at every point that both have.
+///
+/// # Errors
+/// [`ReplayError::NotComparable`]; [`ReplayError::Selection`] for an unknown buffer of a statistic.
+pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffReport, ReplayError> {
+    comparable(a, b)?;
+    let mut report = DiffReport {
+        schema: "twinstep.diff/1",
+        identical: true,
+        first: None,
+        steps: Vec::new(),
+        waveforms: waveform::compare(a, b)?,
+        unmatched_points: Vec::new(),
+    };
+    let mut forked = None;
+    for index in 0..a.step_count() {
+        let step = a.step(index)?;
+        let Some(at) = place(&step) else { continue };
+        if forked.is_some_and(|request| request != step.request) {
+            forked = None;
+        }
+        let Ok(twin) = find(b, at) else {
+            push(
+                &mut report,
+                &step,
+                StepState::OnlyA,
+                Vec::new(),
+                stats(Some((a, &step)), None, statistics)?,
+            );
+            continue;
+        };
+        let both = stats(Some((a, &step)), Some((b, &twin)), statistics)?;
+        if forked.is_some() {
+            push(&mut report, &step, StepState::Forked, Vec::new(), both);
+            continue;
+        }
+        let differing = compare_step((a, &step), (b, &twin), &mut report)?;
+        let state = if differing.is_empty() { StepState::Identical } else { StepState::Diverged };
+        if state == StepState::Diverged && codes_differ((a, &step), (b, &twin))? {
+            forked = Some(step.request);
+        }
+        push(&mut report, &step, state, differing, both);
+    }
+    for index in 0..b.step_count() {
+        let step = b.step(index)?;
+        let Some(at) = place(&step) else { continue };
+        if find(a, at).is_err() {
+            push(
+                &mut report,
+                &step,
+                StepState::OnlyB,
+                Vec::new(),
+                stats(None, Some((b, &step)), statistics)?,
+            );
+        }
+    }
+    report.identical = report.steps.iter().all(|s| s.state == StepState::Identical)
+        && report.waveforms.iter().all(|w| w.identical);
+    report.steps.retain(|s| s.step > 0);
+    Ok(report)
+}
+
+fn push(
+    report: &mut DiffReport,
+    step: &StepRecord,
+    state: StepState,
+    differing: Vec<String>,
+    stats: Vec<StepStatistic>,
+) {
+    report.steps.push(StepDiff { request: step.request, step: step.step, state, differing, stats });
+}
+
+fn stats(
+    a: Option<(&Trace, &StepRecord)>,
+    b: Option<(&Trace, &StepRecord)>,
+    statistics: &[StatisticOf],
+) -> Result<Vec<StepStatistic>, ReplayError> {
+    let of = |side: Option<(&Trace, &StepRecord)>, statistic: &StatisticOf| {
+        let Some((trace, step)) = side else { return Ok(None) };
+        let row = trace.requests().iter().find(|r| r.request == step.request).map_or(0, |r| r.row);
+        match snapshot_of(step, "step.after").filter(|_| step.kind != StepKind::Codec) {
+            Some(after) => statistic.of(trace, step, after, row),
+            None => Ok(None),
+        }
+    };
+    statistics.iter().map(|s| Ok(StepStatistic { name: s.to_string(), a: of(a, s)?, b: of(b, s)? })).collect()
+}
+
+/// Names of the buffers that differ at the first common point with a difference.
+fn compare_step(
+    (a, step): (&Trace, &StepRecord),
+    (b, twin): (&Trace, &StepRecord),
+    report: &mut DiffReport,
+) -> Result<Vec<String>, ReplayError> {
+    for point in &step.points {
+        let Some(other) = snapshot_of(twin, &point.point) else {
+            report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
+            continue;
+        };
+        let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
+        let writers = nodes(a, step).unwrap_or_default();
+        for id in a.covered(point.snapshot)? {
+            let Some(record) = a.buffer(id) else { continue };
+            let Some(twin_id) = b.find_buffer(&record.name, Some(record.generation)) else { continue };
+            if b.covers(other, twin_id)? && differ((a, point.snapshot, id), (b, other, twin_id))? {
+                let order = first_writer(step, &writers, id).map_or(usize::MAX, |(order, _)| order);
+                found.push((order, id, twin_id));
+            }
+        }
+        found.sort_unstable();
+        let Some(&(_, id, twin_id)) = found.first() else { continue };
+        if report.first.is_none() {
+            let phase =
+                first_writer(step, &writers, id).and_then(|(_, phase)| phase).filter(|_| point.position > 0);
+            report.first =
+                first_element((a, step, point.snapshot, id), (b, other, twin_id))?.map(|mut first| {
+                    first.point = point.point.clone();
+                    first.phase = phase.map(|p| p.name());
+                    first
+                });
+        }
+        let name = |id: BufferId| a.buffer(id).map_or(String::new(), |r| r.name.clone());
+        return Ok(found.iter().map(|&(_, id, _)| name(id)).collect());
+    }
+    for point in twin.points.iter().filter(|p| snapshot_of(step, &p.point).is_none()) {
+        report.unmatched_points.push(format!("{}:{} {} only in B", twin.request, twin.step, point.point));
+    }
+    Ok(Vec::new())
+}
+
+type Place<'a> = (&'a Trace, SnapshotId, BufferId);
+
+/// Whether a buffer's contents differ: by chunk hashes where the chunks are alike, else by bytes.
+fn differ((a, sa, ia): Place<'_>, (b, sb, ib): Place<'_>) -> Result<bool, ReplayError> {
+    let (Some(x), Some(y)) = (a.buffer(ia), b.buffer(ib)) else { return Ok(false) };
+    if (&x.shape, x.dtype) != (&y.shape, y.dtype) {
+        return Ok(true);
+    }
+    if x.chunk_bytes != y.chunk_bytes {
+        return Ok(a.read_buffer(sa, ia)? != b.read_buffer(sb, ib)?);
+    }
+    for chunk in 0..x.bytes.div_ceil(u64::from(x.chunk_bytes)) {
+        if a.chunk_hash(sa, ia, chunk)? != b.chunk_hash(sb, ib, chunk)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn first_element(
+    (a, step, sa, ia): (&Trace, &StepRecord, SnapshotId, BufferId),
+    (b, sb, ib): Place<'_>,
+) -> Result<Option<FirstDifference>, ReplayError> {
+    let Some(record) = a.buffer(ia) else { return Ok(None) };
+    let (x, y) = (a.read_buffer(sa, ia)?.unwrap_or_default(), b.read_buffer(sb, ib)?.unwrap_or_default());
+    let values = Value::all(record.dtype, &x).zip(Value::all(record.dtype, &y)).enumerate();
+    let found = values.into_iter().find(|(_, (x, y))| x.bits() != y.bits());
+    Ok(found.map(|(flat, (a_value, b_value))| {
+        let index = index_of(flat as u64, &record.shape);
+        FirstDifference {
+            request: step.request,
+            step: step.step,
+            phase: None,
+            point: String::new(),
+            buffer: record.name.clone(),
+            generation: record.generation,
+            row: index.first().copied().filter(|_| has_rows(a, record)),
+            element: Element { index, flat: flat as u64 },
+            a: a_value,
+            b: b_value,
+        }
+    }))
+}
+
+/// Whether the codes that a step put out differ: from then on the runs say different things.
+fn codes_differ(
+    (a, step): (&Trace, &StepRecord),
+    (b, twin): (&Trace, &StepRecord),
+) -> Result<bool, ReplayError> {
+    let (Some(sa), Some(sb)) = (snapshot_of(step, "step.after"), snapshot_of(twin, "step.after")) else {
+        return Ok(false);
+    };
+    let (Ok(ia), Ok(ib)) = (resolve(a, step, "codes_out"), resolve(b, twin, "codes_out")) else {
+        return Ok(false);
+    };
+    Ok(a.read_buffer(sa, ia)? != b.read_buffer(sb, ib)?)
+}

@@ -1,0 +1,127 @@
+//! What ran: launches and host writes of a step, or all steps in a line each.
+
+use serde::Serialize;
+use twinstep_traces::{Item, LaunchRecord, ScalarValue, StepRecord, Trace};
+
+use crate::ReplayError;
+use crate::at::{At, find, place};
+
+/// `twinstep.log/1`.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogReport {
+    /// Document type.
+    pub schema: &'static str,
+    /// In order.
+    pub entries: Vec<LogEntry>,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogEntry {
+    /// `setup`, `2`, `3:2`, `1:codec`.
+    pub at: String,
+    /// `step`, `write`, `read`, `launch`, `node`, `graph`, `capture`, `point`, `allocate`, `free` or `other`.
+    pub kind: &'static str,
+    /// What, for people.
+    pub text: String,
+}
+
+/// The log of one step, or of all in a line each.
+///
+/// # Errors
+/// [`ReplayError::Place`] where there is no such step.
+pub fn log(trace: &Trace, at: Option<At>) -> Result<LogReport, ReplayError> {
+    let mut entries = Vec::new();
+    match at {
+        Some(at) => one(trace, &find(trace, at)?, &mut entries)?,
+        None => {
+            for index in 0..trace.step_count() {
+                let step = trace.step(index)?;
+                let items = trace.program(step.program)?.items.len();
+                let decision = step.host_reads.iter().rev().find(|r| !r.decision.is_empty());
+                let text = format!(
+                    "program {:<3} {items:>4} items  {:>2} host writes  {}",
+                    step.program.0,
+                    step.host_writes.len(),
+                    decision.map_or("", |r| &r.decision)
+                );
+                entries.push(LogEntry { at: name(&step), kind: "step", text });
+            }
+        }
+    }
+    Ok(LogReport { schema: "twinstep.log/1", entries })
+}
+
+fn name(step: &StepRecord) -> String {
+    place(step).map_or("setup".to_owned(), |at| at.to_string())
+}
+
+fn buffer(trace: &Trace, id: twinstep_traces::BufferId) -> String {
+    trace.buffer(id).map_or(format!("buffer {}", id.0), |b| format!("{}@{}", b.name, b.generation))
+}
+
+fn launch(trace: &Trace, record: &LaunchRecord) -> String {
+    let views: Vec<String> =
+        record.views.iter().map(|v| format!("{}={}{:?}", v.name, buffer(trace, v.buffer), v.shape)).collect();
+    let scalars: Vec<String> = record
+        .scalars
+        .iter()
+        .map(|s| match s.value {
+            ScalarValue::F32Bits(bits) => format!("{}={}", s.name, f32::from_bits(bits)),
+            ScalarValue::U32(v) => format!("{}={v}", s.name),
+            ScalarValue::I32(v) => format!("{}={v}", s.name),
+            ScalarValue::U64(v) => format!("{}={v}", s.name),
+        })
+        .collect();
+    let arguments = [views, scalars].concat().join(", ");
+    format!("{:<8} {:<22} {}({arguments})", record.phase.name(), record.label, record.op)
+}
+
+fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<(), ReplayError> {
+    let at = name(step);
+    let program = trace.program(step.program)?;
+    let mut push = |kind, text| entries.push(LogEntry { at: at.clone(), kind, text });
+    for position in 0..=program.items.len() {
+        for write in step.host_writes.iter().filter(|w| w.position as usize == position) {
+            push(
+                "write",
+                format!(
+                    "{} bytes {}..{}",
+                    buffer(trace, write.buffer),
+                    write.offset,
+                    write.offset + write.bytes.len() as u64
+                ),
+            );
+        }
+        for point in step.points.iter().filter(|p| p.position as usize == position) {
+            push("point", point.point.clone());
+        }
+        for read in step.host_reads.iter().filter(|r| r.position as usize == position) {
+            push(
+                "read",
+                format!("{} {} bytes  {}", buffer(trace, read.buffer), read.bytes.len(), read.decision),
+            );
+        }
+        match program.items.get(position) {
+            Some(Item::Launch(record)) => push("launch", launch(trace, record)),
+            Some(Item::GraphLaunch { graph, .. }) => {
+                let found = trace.graph(*graph);
+                push("graph", format!("launch of graph {} ({})", graph.0, found.map_or("", |g| &g.label)));
+                let nodes = found.map(|g| trace.program(g.program)).transpose()?;
+                for (i, node) in nodes.iter().flat_map(|p| p.items.iter()).enumerate() {
+                    if let Item::Launch(record) = node {
+                        push("node", format!("{i:>3} {}", launch(trace, record)));
+                    }
+                }
+            }
+            Some(Item::Capture { graph }) => {
+                push("capture", format!("graph {} captured; nothing ran", graph.0))
+            }
+            Some(Item::Allocate { buffer: id }) => push("allocate", buffer(trace, *id)),
+            Some(Item::Free { buffer: id }) => push("free", buffer(trace, *id)),
+            Some(other) => push("other", format!("{other:?}")),
+            None => {}
+        }
+    }
+    Ok(())
+}

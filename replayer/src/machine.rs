@@ -1,0 +1,239 @@
+//! Executes the launches of a trace again, on a stream of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use twinstep_kernels as kernels;
+use twinstep_kernels::{Access, BufferSpec, Launch, Op, Scalar, Stream, View};
+use twinstep_traces as traces;
+use twinstep_traces::{BufferId, Item, LaunchRecord, Phase, ScalarValue, SnapshotId, StepRecord, Trace};
+
+use crate::ReplayError;
+use crate::weights::{Loader, WeightSource};
+
+/// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
+const MEMORY_MAX: u64 = 64 << 30;
+
+/// A launch of a step, direct or a graph's node.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) record: LaunchRecord,
+}
+
+/// The launches of a step in order, with the index of the item that each belongs to.
+pub(crate) fn nodes(trace: &Trace, step: &StepRecord) -> Result<Vec<(u32, Node)>, ReplayError> {
+    let program = trace.program(step.program)?;
+    let mut nodes = Vec::new();
+    for (i, item) in program.items.iter().enumerate() {
+        match item {
+            Item::Launch(record) => nodes.push((i as u32, Node { record: record.clone() })),
+            Item::GraphLaunch { graph, .. } => {
+                let record = trace
+                    .graph(*graph)
+                    .ok_or_else(|| ReplayError::Opaque(format!("graph {} is not in the trace", graph.0)))?;
+                for node in &trace.program(record.program)?.items {
+                    let Item::Launch(record) = node else { return Err(opaque(node)) };
+                    nodes.push((i as u32, Node { record: record.clone() }));
+                }
+            }
+            Item::Capture { .. } | Item::DestroyGraph { .. } | Item::Allocate { .. } | Item::Free { .. } => {}
+            Item::EventRecord { .. } | Item::EventWait { .. } => {}
+            foreign => return Err(opaque(foreign)),
+        }
+    }
+    Ok(nodes)
+}
+
+fn opaque(item: &Item) -> ReplayError {
+    ReplayError::Opaque(match item {
+        Item::Opaque(launch) => format!(
+            "kernel `{}` belongs to another engine; only the process that owns it can launch it",
+            launch.kernel
+        ),
+        Item::Copy { .. } | Item::Fill { .. } => "a copy or fill of another engine".to_owned(),
+        Item::Gap { reason } => format!("not recorded: {reason}"),
+        _ => "a graph holds something other than launches".to_owned(),
+    })
+}
+
+/// Buffers that exist when a step begins, and those that it allocates itself.
+pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<BufferId>, ReplayError> {
+    let mut live = BTreeSet::new();
+    for index in 0..trace.step_count() {
+        let at = trace.step(index)?;
+        let last = at.request == step.request && at.step == step.step && at.kind == step.kind;
+        for item in &trace.program(at.program)?.items {
+            match item {
+                Item::Allocate { buffer } => {
+                    live.insert(*buffer);
+                }
+                Item::Free { buffer } if !last => {
+                    live.remove(buffer);
+                }
+                _ => {}
+            }
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(live)
+}
+
+fn dtype(dtype: traces::DType) -> kernels::DType {
+    match dtype {
+        traces::DType::F32 => kernels::DType::F32,
+        traces::DType::F16 => kernels::DType::F16,
+        traces::DType::Bf16 => kernels::DType::Bf16,
+        traces::DType::I64 => kernels::DType::I64,
+        traces::DType::I32 => kernels::DType::I32,
+        traces::DType::U32 => kernels::DType::U32,
+        traces::DType::U64 => kernels::DType::U64,
+        traces::DType::U8 => kernels::DType::U8,
+        traces::DType::Bool => kernels::DType::Bool,
+    }
+}
+
+fn axes(axes: &[u64]) -> Result<Vec<usize>, ReplayError> {
+    let convert =
+        |&n: &u64| usize::try_from(n).map_err(|_| ReplayError::Opaque(format!("an axis of {n} elements")));
+    axes.iter().map(convert).collect()
+}
+
+/// A stream with the buffers of a trace.
+pub(crate) struct Machine<'a> {
+    trace: &'a Trace,
+    stream: Stream,
+    loader: Loader<'a>,
+    ids: BTreeMap<BufferId, kernels::Buffer>,
+    bytes: u64,
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) fn new(trace: &'a Trace, weights: &'a dyn WeightSource) -> Result<Self, ReplayError> {
+        let stream = Stream::new(Box::new(kernels::CpuBackend::new()?));
+        Ok(Machine { trace, stream, loader: Loader::new(weights), ids: BTreeMap::new(), bytes: 0 })
+    }
+
+    /// Allocates a buffer as recorded: fresh, or with its weights.
+    pub(crate) fn allocate(&mut self, id: BufferId) -> Result<(), ReplayError> {
+        let record = self
+            .trace
+            .buffer(id)
+            .ok_or_else(|| ReplayError::Opaque(format!("buffer {} is not in the trace", id.0)))?;
+        self.bytes = self.bytes.saturating_add(record.bytes);
+        if self.bytes > MEMORY_MAX {
+            return Err(ReplayError::Opaque(format!("its buffers need more than {} GiB", MEMORY_MAX >> 30)));
+        }
+        let role = kernels::Role::Scratch;
+        let spec = BufferSpec {
+            name: record.name.clone(),
+            dtype: dtype(record.dtype),
+            shape: axes(&record.shape)?,
+            role,
+        };
+        let buffer = self.stream.allocate(spec)?;
+        if let Some(contents) = &record.contents {
+            let bytes = self.loader.load(contents)?;
+            self.stream.write(&View::whole(&buffer), &bytes)?;
+        }
+        self.ids.insert(id, buffer);
+        Ok(())
+    }
+
+    pub(crate) fn free(&mut self, id: BufferId) -> Result<(), ReplayError> {
+        let Some(buffer) = self.ids.remove(&id) else {
+            return Err(ReplayError::Opaque(format!("buffer {} is freed but not allocated", id.0)));
+        };
+        self.bytes = self.bytes.saturating_sub(buffer.bytes() as u64);
+        Ok(self.stream.free(buffer.id)?)
+    }
+
+    fn buffer(&self, id: BufferId) -> Result<&kernels::Buffer, ReplayError> {
+        self.ids
+            .get(&id)
+            .ok_or_else(|| ReplayError::Opaque(format!("buffer {} is used but not allocated", id.0)))
+    }
+
+    pub(crate) fn write(&mut self, id: BufferId, offset: u64, bytes: &[u8]) -> Result<(), ReplayError> {
+        let view = View::dense(self.buffer(id)?.id, kernels::DType::U8, offset as usize, &[bytes.len()]);
+        Ok(self.stream.write(&view, bytes)?)
+    }
+
+    pub(crate) fn read(&mut self, id: BufferId, offset: u64, len: usize) -> Result<Vec<u8>, ReplayError> {
+        let id = self.buffer(id)?.id;
+        Ok(self.stream.read_range(id, offset as usize, len)?)
+    }
+
+    pub(crate) fn whole(&mut self, id: BufferId) -> Result<Vec<u8>, ReplayError> {
+        let len = self.buffer(id)?.bytes();
+        self.read(id, 0, len)
+    }
+
+    /// A recorded launch as one that can run here.
+    pub(crate) fn launch(&self, record: &LaunchRecord) -> Result<Launch, ReplayError> {
+        let op = Op::find(&record.op, record.version)?;
+        let mut views = Vec::new();
+        for view in &record.views {
+            let buffer = self.buffer(view.buffer)?.id;
+            let offset = usize::try_from(view.offset)
+                .map_err(|_| ReplayError::Opaque("an offset too great".to_owned()))?;
+            views.push(View {
+                buffer,
+                dtype: dtype(view.dtype),
+                offset,
+                shape: axes(&view.shape)?,
+                strides: axes(&view.strides)?,
+            });
+        }
+        let scalar = |value: ScalarValue| match value {
+            ScalarValue::U32(value) => Ok(Scalar::U32(value)),
+            ScalarValue::F32Bits(bits) => Ok(Scalar::F32(f32::from_bits(bits))),
+            other => Err(ReplayError::Opaque(format!("scalar {other:?} of `{}`", record.op))),
+        };
+        let scalars = record.scalars.iter().map(|s| scalar(s.value)).collect::<Result<_, _>>()?;
+        Ok(Launch::new(op, views, scalars)?)
+    }
+
+    pub(crate) fn run(&mut self, launch: &Launch) -> Result<(), ReplayError> {
+        Ok(self.stream.launch(launch)?)
+    }
+
+    /// Ranges of recorded buffers that a launch would read and write now.
+    pub(crate) fn touched(
+        &mut self,
+        launch: &Launch,
+    ) -> Result<Vec<(BufferId, u64, u64, Access)>, ReplayError> {
+        let back: BTreeMap<kernels::BufferId, BufferId> =
+            self.ids.iter().map(|(&id, b)| (b.id, id)).collect();
+        let ranges = self.stream.touched(launch)?;
+        Ok(ranges.iter().map(|r| (back[&r.buffer], r.start as u64, r.end as u64, r.access)).collect())
+    }
+
+    /// Puts every buffer that a snapshot covers in the state that it recorded.
+    pub(crate) fn restore(&mut self, snapshot: SnapshotId) -> Result<(), ReplayError> {
+        for id in self.trace.covered(snapshot)? {
+            if let (true, Some(bytes)) = (self.ids.contains_key(&id), self.trace.read_buffer(snapshot, id)?) {
+                self.write(id, 0, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The phase of the launch that writes a buffer first in a step, and its place among all writers: host
+/// writes come first. `None` where nothing in the step writes it.
+pub(crate) fn first_writer(
+    step: &StepRecord,
+    nodes: &[(u32, Node)],
+    buffer: BufferId,
+) -> Option<(usize, Option<Phase>)> {
+    if step.host_writes.iter().any(|w| w.buffer == buffer) {
+        return Some((0, None));
+    }
+    let writes = |node: &Node| {
+        let written =
+            |v: &traces::ViewRecord| matches!(v.access, traces::Access::Write | traces::Access::ReadWrite);
+        node.record.views.iter().any(|v| v.buffer == buffer && written(v))
+    };
+    nodes.iter().position(|(_, node)| writes(node)).map(|i| (i + 1, Some(nodes[i].1.record.phase)))
+}

@@ -1,0 +1,133 @@
+//! Buffers and parts of them: `last_codes`, `last_codes@0`, `hidden[0,17]`, `codes_out[0,:]`, `kv_cache.0[0,1-3]`.
+
+use twinstep_traces::{BufferId, BufferRecord, StepRecord, Trace};
+
+use crate::ReplayError;
+use crate::machine::live_at;
+use crate::suggest::{did_you_mean, nearest};
+
+/// A part of a buffer: inclusive index ranges along its leading axes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Which buffer.
+    pub buffer: BufferId,
+    /// Its name with generation where the user gave one.
+    pub name: String,
+    /// First and last index along each axis.
+    pub ranges: Vec<(u64, u64)>,
+    /// Whether all of the buffer is meant.
+    pub whole: bool,
+}
+
+impl Selection {
+    /// Finds a buffer and checks the indices, as names resolve at `step`.
+    ///
+    /// # Errors
+    /// [`ReplayError::Selection`] with the nearest names, or the shape.
+    pub fn parse(trace: &Trace, step: &StepRecord, text: &str) -> Result<Selection, ReplayError> {
+        let wrong = |what: String| ReplayError::Selection(what);
+        let (name, index) = match text.split_once('[') {
+            Some((name, rest)) => {
+                let index =
+                    rest.strip_suffix(']').ok_or_else(|| wrong(format!("`{text}`: `[` without `]`")))?;
+                (name, Some(index))
+            }
+            None => (text, None),
+        };
+        let buffer = resolve(trace, step, name)?;
+        let Some(record) = trace.buffer(buffer) else { return Err(wrong(format!("no buffer `{name}`"))) };
+        let mut ranges: Vec<(u64, u64)> = record.shape.iter().map(|&n| (0, n.saturating_sub(1))).collect();
+        let parts: Vec<&str> = index.map_or(Vec::new(), |index| index.split(',').map(str::trim).collect());
+        if parts.len() > ranges.len() {
+            return Err(wrong(format!(
+                "`{text}` has {} indices, `{name}` has shape {:?}",
+                parts.len(),
+                record.shape
+            )));
+        }
+        for (axis, part) in parts.iter().enumerate() {
+            if *part == ":" {
+                continue;
+            }
+            let number = |text: &str| text.trim().parse::<u64>().ok();
+            let range = match part.split_once('-') {
+                Some((a, b)) => number(a).zip(number(b)),
+                None => number(part).map(|n| (n, n)),
+            };
+            let (a, b) =
+                range.ok_or_else(|| wrong(format!("`{part}` in `{text}` is no index: write 3, 2-4 or :")))?;
+            if a > b || b >= record.shape[axis] {
+                return Err(wrong(format!(
+                    "index {part} of `{text}` is out of range: `{name}` has shape {:?}",
+                    record.shape
+                )));
+            }
+            ranges[axis] = (a, b);
+        }
+        Ok(Selection { buffer, name: name.to_owned(), ranges, whole: index.is_none() })
+    }
+
+    /// Flat indices of the elements, in row-major order.
+    pub fn elements(&self, record: &BufferRecord) -> Vec<u64> {
+        let mut flat = vec![0];
+        for (&(a, b), &n) in self.ranges.iter().zip(&record.shape) {
+            flat = flat.iter().flat_map(|base| (a..=b).map(move |i| base * n + i)).collect();
+        }
+        if record.shape.contains(&0) { Vec::new() } else { flat }
+    }
+}
+
+/// Position of a flat element along each axis.
+pub(crate) fn index_of(flat: u64, shape: &[u64]) -> Vec<u64> {
+    let mut rest = flat;
+    let mut index: Vec<u64> = shape
+        .iter()
+        .rev()
+        .map(|&n| {
+            let i = rest % n.max(1);
+            rest /= n.max(1);
+            i
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
+/// The buffer that a name, with or without `@generation`, means at a step.
+///
+/// # Errors
+/// [`ReplayError::Selection`] with the nearest names.
+pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<BufferId, ReplayError> {
+    let (bare, generation) = match name.rsplit_once('@') {
+        Some((bare, text)) => (
+            bare,
+            Some(text.parse::<u32>().map_err(|_| {
+                ReplayError::Selection(format!("`{name}`: `{text}` is no generation; write {bare}@0"))
+            })?),
+        ),
+        None => (name, None),
+    };
+    let of_name: Vec<(usize, &BufferRecord)> =
+        trace.buffers().iter().enumerate().filter(|(_, b)| b.name == bare).collect();
+    if of_name.is_empty() {
+        let near = nearest(bare, trace.buffers().iter().map(|b| b.name.as_str()));
+        return Err(ReplayError::Selection(format!(
+            "no buffer `{bare}` in this trace{}",
+            did_you_mean(&near)
+        )));
+    }
+    let found = match generation {
+        Some(generation) => of_name.iter().find(|(_, b)| b.generation == generation),
+        None => {
+            let live = live_at(trace, step)?;
+            of_name.iter().rev().find(|(i, _)| live.contains(&BufferId(*i as u32))).or(of_name.last())
+        }
+    };
+    let missing = || {
+        ReplayError::Selection(format!(
+            "no buffer `{name}`: `{bare}` has generations 0 to {}",
+            of_name.len() - 1
+        ))
+    };
+    found.map(|(i, _)| BufferId(*i as u32)).ok_or_else(missing)
+}

@@ -1,0 +1,100 @@
+//! Statistics of a buffer at a step: `lm_logits:mean`.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use twinstep_traces::{BufferRecord, SnapshotId, StepRecord, Trace};
+
+use crate::ReplayError;
+use crate::number::Number;
+use crate::selection::resolve;
+use crate::value::Value;
+
+/// What is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistic {
+    /// Arithmetic mean.
+    Mean,
+    /// Least value.
+    Min,
+    /// Greatest value.
+    Max,
+    /// Root mean square.
+    Rms,
+    /// Number of NaN and infinities.
+    Nonfinite,
+}
+
+/// A buffer and what is computed of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatisticOf {
+    /// Buffer name.
+    pub buffer: String,
+    /// What is computed.
+    pub statistic: Statistic,
+}
+
+impl FromStr for StatisticOf {
+    type Err = ReplayError;
+
+    fn from_str(text: &str) -> Result<Self, ReplayError> {
+        let (buffer, name) = text.rsplit_once(':').unwrap_or((text, "mean"));
+        let statistic = match name {
+            "mean" => Statistic::Mean,
+            "min" => Statistic::Min,
+            "max" => Statistic::Max,
+            "rms" => Statistic::Rms,
+            "nonfinite" => Statistic::Nonfinite,
+            _ => {
+                let what = format!(
+                    "`{name}` is no statistic: mean, min, max, rms or nonfinite, as in lm_logits:mean"
+                );
+                return Err(ReplayError::Selection(what));
+            }
+        };
+        Ok(StatisticOf { buffer: buffer.to_owned(), statistic })
+    }
+}
+
+impl std::fmt::Display for StatisticOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.buffer, format!("{:?}", self.statistic).to_lowercase())
+    }
+}
+
+/// Whether the leading axis of a buffer is the rows of the batch.
+pub(crate) fn has_rows(trace: &Trace, buffer: &BufferRecord) -> bool {
+    buffer.shape.len() <= 3 && buffer.shape.first() == Some(&u64::from(trace.run().rows))
+}
+
+impl StatisticOf {
+    /// Of one snapshot; only the request's row of buffers that have rows. `None` where the buffer is not
+    /// covered.
+    pub(crate) fn of(
+        &self,
+        trace: &Trace,
+        step: &StepRecord,
+        snapshot: SnapshotId,
+        row: u32,
+    ) -> Result<Option<Number>, ReplayError> {
+        let id = resolve(trace, step, &self.buffer)?;
+        let Some(buffer) = trace.buffer(id) else { return Ok(None) };
+        let Some(bytes) = trace.read_buffer(snapshot, id)? else { return Ok(None) };
+        let part = if has_rows(trace, buffer) {
+            let len = bytes.len() / buffer.shape[0] as usize;
+            &bytes[(row as usize * len).min(bytes.len())..((row as usize + 1) * len).min(bytes.len())]
+        } else {
+            &bytes[..]
+        };
+        let values = || Value::all(buffer.dtype, part).map(Value::to_f64);
+        let count = values().count() as f64;
+        Ok(Some(Number(match self.statistic {
+            Statistic::Mean => values().sum::<f64>() / count,
+            Statistic::Min => values().fold(f64::INFINITY, f64::min),
+            Statistic::Max => values().fold(f64::NEG_INFINITY, f64::max),
+            Statistic::Rms => (values().map(|v| v * v).sum::<f64>() / count).sqrt(),
+            Statistic::Nonfinite => values().filter(|v| !v.is_finite()).count() as f64,
+        })))
+    }
+}

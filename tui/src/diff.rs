@@ -1,0 +1,147 @@
+//! `twinstep diff`: where two runs first differ.
+
+use std::path::PathBuf;
+
+use twinstep_replayer::{DiffReport, StatisticOf, StepState, diff};
+
+use crate::failure::Failure;
+use crate::output::{Output, Status};
+use crate::trace_file::{failed, open};
+
+/// Show where two runs first differ, and how it goes on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twinstep diff a.twin b.twin --stat lm_logits:mean --stat hidden:rms")]
+pub(crate) struct Args {
+    /// One trace.
+    a: PathBuf,
+    /// The other.
+    b: PathBuf,
+    /// Statistic of the per-step table: BUFFER:mean, min, max, rms or nonfinite.
+    #[arg(long = "stat", value_name = "BUFFER:STATISTIC")]
+    stats: Vec<String>,
+    /// All steps in the table, not only those around what matters.
+    #[arg(long)]
+    all: bool,
+}
+
+/// What is shown by default: the figure of the original report.
+pub(crate) const DEFAULT_STATISTIC: &str = "lm_logits:mean";
+
+pub(crate) fn compare(
+    a: &std::path::Path,
+    b: &std::path::Path,
+    stats: &[String],
+) -> Result<DiffReport, Failure> {
+    let (a, b) = (open(a)?, open(b)?);
+    let default = [DEFAULT_STATISTIC.to_owned()];
+    let names = if stats.is_empty() { &default[..] } else { stats };
+    let stats = names
+        .iter()
+        .map(|s| s.parse::<StatisticOf>())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| failed(&e))?;
+    diff(&a, &b, &stats).map_err(|e| failed(&e))
+}
+
+fn word(state: StepState) -> &'static str {
+    match state {
+        StepState::Identical => "identical",
+        StepState::Diverged => "diverged",
+        StepState::Forked => "forked",
+        StepState::OnlyA => "only in A",
+        StepState::OnlyB => "only in B",
+    }
+}
+
+/// The report as lines; `around` steps at the start, the end and after the first difference, or all.
+pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let steps = report.steps.len();
+    lines.push(match &report.first {
+        None if report.identical => {
+            format!("identical: {steps} steps, 0 differing bits at every common point")
+        }
+        None => format!("no common point differs, but not all of the {steps} steps are on both sides"),
+        Some(f) => {
+            let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
+            let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
+            format!(
+                "first difference: request {}, step {}{phase}, at {}: {}[{}] is {} in A, {} in B",
+                f.request,
+                f.step,
+                f.point,
+                f.buffer,
+                index.join(","),
+                f.a,
+                f.b
+            )
+        }
+    });
+    let names: Vec<&str> =
+        report.steps.first().map_or(Vec::new(), |s| s.stats.iter().map(|s| s.name.as_str()).collect());
+    let mut head = format!("{:>9}  {:<10}", "step", "state");
+    for name in &names {
+        head += &format!("  {:>14}  {:>14}", format!("A {name}"), format!("B {name}"));
+    }
+    lines.push(head);
+    let first = report.steps.iter().position(|s| s.state != StepState::Identical);
+    let mut skipped = 0;
+    for (i, step) in report.steps.iter().enumerate() {
+        let near = i < 4 || i + 2 >= steps || first.is_some_and(|f| i + 1 >= f && i < f + 4);
+        if !all && !near {
+            skipped += 1;
+            continue;
+        }
+        if skipped > 0 {
+            lines.push(format!("{:>9}  {skipped} steps not shown (--all)", "..."));
+            skipped = 0;
+        }
+        let mut line = format!("{:>9}  {:<10}", format!("{}:{}", step.request, step.step), word(step.state));
+        for stat in &step.stats {
+            let number =
+                |n: &Option<twinstep_replayer::Number>| n.map_or("-".to_owned(), |n| format!("{n:.4}"));
+            line += &format!("  {:>14}  {:>14}", number(&stat.a), number(&stat.b));
+        }
+        if !step.differing.is_empty() {
+            let more = step.differing.len().saturating_sub(4);
+            line += &format!("  {}", step.differing.iter().take(4).cloned().collect::<Vec<_>>().join(" "));
+            if more > 0 {
+                line += &format!(" and {more} more");
+            }
+        }
+        lines.push(line);
+    }
+    for w in &report.waveforms {
+        let same = if w.identical { "same samples" } else { "other samples" };
+        lines.push(format!(
+            "sound of request {}: {same}, {} and {}, correlation {:.4}, loudness {:.2} dB and {:.2} dB",
+            w.request, w.samples_a, w.samples_b, w.correlation, w.loudness_a_db, w.loudness_b_db
+        ));
+    }
+    if let Some(point) = report.unmatched_points.first() {
+        lines.push(format!(
+            "{} points only on one side, not compared: {point}, ...",
+            report.unmatched_points.len()
+        ));
+    }
+    lines
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
+    let report = compare(&args.a, &args.b, &args.stats)?;
+    for line in show(&report, args.all) {
+        out.line(line)?;
+    }
+    if let Some(first) = &report.first {
+        out.line(format!(
+            "next: twinstep step {} {} --at {}:{} --patch {}=other",
+            args.a.display(),
+            args.b.display(),
+            first.request,
+            first.step,
+            first.buffer
+        ))?;
+    }
+    out.document(&report)?;
+    Ok(if report.identical { Status::Same } else { Status::Differs })
+}

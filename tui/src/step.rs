@@ -1,0 +1,105 @@
+//! `twinstep step`: execute one step again, with buffers patched.
+
+use std::path::{Path, PathBuf};
+
+use twinstep_replayer::{At, StepReport, step};
+
+use crate::failure::Failure;
+use crate::output::{Output, Status};
+use crate::trace_file::{failed, open};
+use crate::weights::Weights;
+
+/// Execute one step again, with buffers patched.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  twinstep step a.twin b.twin --at 2 --patch last_codes=other\n\nPatches:\n  last_codes=other          as in the other run at this step\n  last_codes=other@3:2      as in the other run at request 3, step 2\n  last_codes=self@1         as in this run at step 1\n  last_codes=@codes.npy     from a NumPy file\n  hidden[0,17]=1.5          one element, or several: last_codes[0,:]=1,2,3,4\n  last_codes@0=other        one generation of a name"
+)]
+pub(crate) struct Args {
+    /// The trace whose step is executed.
+    a: PathBuf,
+    /// The run to compare with and to take patches from.
+    b: Option<PathBuf>,
+    /// Step: 2, 3:2 or 1:codec.
+    #[arg(long, value_name = "[REQ:]N")]
+    at: String,
+    /// A patch on the state before the step; may be given several times.
+    #[arg(long = "patch", value_name = "P")]
+    patches: Vec<String>,
+    /// Folder with the model's weights; by default the embedded voice.
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
+}
+
+pub(crate) fn execute(
+    a: &Path,
+    b: Option<&Path>,
+    at: &str,
+    patches: &[String],
+    weights: &Weights,
+) -> Result<StepReport, Failure> {
+    let at: At = at.parse().map_err(|e| failed(&e))?;
+    let trace = open(a)?;
+    let other = b.map(open).transpose()?;
+    step(&trace, other.as_ref(), at, patches, weights).map_err(|e| failed(&e))
+}
+
+/// The report as lines.
+pub(crate) fn show(report: &StepReport) -> Vec<String> {
+    let mut lines = vec![match report.self_check {
+        "equal" => format!("step {} executed again gives what was recorded (self-check equal)", report.at),
+        _ => format!(
+            "step {} executed again does NOT give what was recorded (self-check differs): nothing below is proof",
+            report.at
+        ),
+    }];
+    for patch in &report.patches {
+        lines.push(match &patch.no_effect {
+            Some(reason) => format!("patch {}: no effect: {reason}", patch.patch),
+            None => format!(
+                "patch {}: {} bytes changed, read by {}",
+                patch.patch,
+                patch.bytes_changed,
+                patch.read_by.join(", ")
+            ),
+        });
+    }
+    let names = |wanted: &dyn Fn(&twinstep_replayer::OutputReport) -> bool| -> Vec<String> {
+        report.outputs.iter().filter(|o| wanted(o)).map(|o| o.buffer.clone()).collect()
+    };
+    if !report.patches.is_empty() {
+        let changed = names(&|o| o.changed);
+        lines.push(if changed.is_empty() {
+            "the step gives what it gave without patches".to_owned()
+        } else {
+            format!("changed against the recording: {}", changed.join(" "))
+        });
+    }
+    match report.equals_other {
+        Some(true) => {
+            lines.push(format!("equals the other run: all {} buffers, bit for bit", report.outputs.len()))
+        }
+        Some(false) => lines.push(format!(
+            "differs from the other run: {}",
+            names(&|o| o.equals_other == Some(false)).join(" ")
+        )),
+        None => {}
+    }
+    if !report.not_compared.is_empty() {
+        lines.push(format!("recorded on one side only, not compared: {}", report.not_compared.join(" ")));
+    }
+    lines
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
+    let report =
+        execute(&args.a, args.b.as_deref(), &args.at, &args.patches, &Weights::new(args.weights.as_ref()))?;
+    for line in show(&report) {
+        out.line(line)?;
+    }
+    out.document(&report)?;
+    Ok(match (report.self_check, report.equals_other) {
+        ("equal", Some(false)) => Status::Differs,
+        ("equal", _) => Status::Same,
+        _ => Status::Trouble,
+    })
+}
