@@ -99,9 +99,10 @@ pub(crate) struct Buffers {
 /// Most tokens of a prompt: `<|tts|> <|text|>`, a piece, `<|audio|>`.
 pub(crate) const PROMPT_TOKENS: usize = PIECE_CHARS + 3;
 
-/// Positions that the context holds: whole blocks.
-pub(crate) fn positions(config: &Config) -> usize {
-    config.text_config.max_position_embeddings / BLOCK_TOKENS * BLOCK_TOKENS
+/// Positions that the context holds: whole blocks, all of the model's or as many as asked for.
+pub(crate) fn positions(config: &Config, context: Option<usize>) -> usize {
+    let most = config.text_config.max_position_embeddings;
+    context.map_or(most, |n| n.min(most)) / BLOCK_TOKENS * BLOCK_TOKENS
 }
 
 fn chunk_bytes(bytes: usize) -> usize {
@@ -185,13 +186,14 @@ impl Buffers {
         tape: &mut Tape<S>,
         voice: &Voice,
         rows: usize,
+        context: Option<usize>,
         types: Types,
     ) -> Result<Buffers, RecordError> {
         let config = voice.config();
         let (t, a) = (&config.text_config, &config.audio_encoder_config);
         let (d, hd, n, v) = (t.hidden_size, t.head_dim, a.num_codebooks, a.vocab_size);
         let (q, kv) = (t.num_attention_heads * hd, t.num_key_value_heads * hd);
-        let positions = positions(config);
+        let positions = positions(config, context);
         let blocks = positions / BLOCK_TOKENS;
         let mut weight = |name: &str, tensor: String, shape: &[usize]| {
             load_weight(tape, voice, name, (TALKER_FILE, &[tensor]), shape, types.weights)

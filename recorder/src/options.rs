@@ -62,6 +62,8 @@ pub struct RecordOptions {
     pub sampling: Sampling,
     /// Steps of a request at most, prefill included.
     pub max_steps: Option<u32>,
+    /// Positions that the KV cache holds, rounded down to whole blocks; `None` is all that the model knows.
+    pub context: Option<usize>,
     /// A mistake to plant.
     pub fault: Option<Fault>,
     /// Element type of weights as used.
@@ -76,6 +78,9 @@ pub struct RecordOptions {
 /// Most rows of a batch.
 pub const ROWS_MAX: usize = 64;
 
+/// Least positions of a context.
+const CONTEXT_MIN: usize = 128;
+
 impl RecordOptions {
     /// Greedy, eager, four rows.
     pub fn new(text: &str) -> Self {
@@ -87,6 +92,7 @@ impl RecordOptions {
             seed: 42,
             sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 },
             max_steps: None,
+            context: None,
             fault: None,
             weights: WeightsType::F16,
             kv: KvType::Weights,
@@ -105,6 +111,9 @@ impl RecordOptions {
         }
         if self.max_steps == Some(0) {
             return wrong("--max-steps is 0, wants at least 1: step 1 is the prefill".to_owned());
+        }
+        if self.context.is_some_and(|n| n < CONTEXT_MIN) {
+            return wrong(format!("--context is below {CONTEXT_MIN}, room for a prompt and some speech"));
         }
         let s = &self.sampling;
         if !(0.0..=100.0).contains(&s.temperature) {

@@ -101,7 +101,7 @@ pub fn run_record(voice: &Voice, options: &RecordOptions, device: &DeviceInfo) -
             seed: options.seed,
         },
         sample_rate: voice.config().codec_config.sampling_rate,
-        notes: Vec::new(),
+        notes: options.context.map(|n| ("context".to_owned(), n.to_string())).into_iter().collect(),
     }
 }
 
@@ -129,7 +129,7 @@ pub fn record<S: Storage>(
     let pieces = speakable(&options.text)?;
     let mut tape = Tape::new(Stream::new(backend), writer);
     let types = types(options);
-    let buffers = Buffers::new(&mut tape, voice, options.rows, types)?;
+    let buffers = Buffers::new(&mut tape, voice, options.rows, options.context, types)?;
     let codec = Codec::new(&mut tape, voice, types.weights)?;
     let talker = Talker {
         config: voice.config(),
@@ -138,7 +138,7 @@ pub fn record<S: Storage>(
         sampling: options.sampling,
     };
     // The newest freed block is used first, so that a later request meets memory that was used.
-    let free_blocks = (0..(positions(voice.config()) / BLOCK_TOKENS) as i32).rev().collect();
+    let free_blocks = (0..(positions(voice.config(), options.context) / BLOCK_TOKENS) as i32).rev().collect();
     let mut session = Session {
         options,
         talker: &talker,
@@ -231,7 +231,7 @@ impl<S: Storage> Session<'_, S> {
         let ids = self.talker.config.special_tokens.clone();
         let prompt: Vec<u32> =
             [ids.tts, ids.text].into_iter().chain(piece.bytes().map(u32::from)).chain([ids.audio]).collect();
-        let context = positions(self.talker.config);
+        let context = positions(self.talker.config, self.options.context);
         let room = PROMPT_TOKENS.min(context.saturating_sub(1));
         if prompt.len() > room {
             return Err(RecordError::TooLong { tokens: prompt.len(), room });
@@ -282,7 +282,7 @@ impl<S: Storage> Session<'_, S> {
 
     /// The slot of a position, taking a block where the position begins one.
     fn slot(&mut self, position: usize) -> i64 {
-        if position % BLOCK_TOKENS == 0 {
+        if position.is_multiple_of(BLOCK_TOKENS) {
             // There are as many blocks as the context has, and one request at a time.
             self.held.extend(self.free_blocks.pop());
         }

@@ -5,6 +5,7 @@ use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, place};
+use crate::cursor::HashCursor;
 use crate::machine::{first_writer, nodes};
 use crate::number::Number;
 use crate::selection::{index_of, resolve};
@@ -84,8 +85,10 @@ pub enum StepState {
 pub struct StepDiff {
     /// Request, counted from 1.
     pub request: u32,
-    /// Step within it.
+    /// Step within it; the codec section counts on after the last step.
     pub step: u32,
+    /// `step`, or `codec` for the section after a request's last step.
+    pub kind: &'static str,
     /// How it compares.
     pub state: StepState,
     /// Buffers that differ at the step's first point with a difference, the one written first in front.
@@ -133,6 +136,9 @@ pub fn comparable(a: &Trace, b: &Trace) -> Result<(), ReplayError> {
     if x.rows != y.rows {
         return differ("batch", &x.rows, &y.rows);
     }
+    if x.notes != y.notes {
+        return differ("context", &x.notes, &y.notes);
+    }
     if x.sampling != y.sampling {
         return differ("sampling", &x.sampling, &y.sampling);
     }
@@ -159,6 +165,7 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
         unmatched_points: Vec::new(),
     };
     let mut forked = None;
+    let (mut cursor_a, mut cursor_b) = (HashCursor::new(a), HashCursor::new(b));
     for index in 0..a.step_count() {
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
@@ -180,7 +187,7 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
             push(&mut report, &step, StepState::Forked, Vec::new(), both);
             continue;
         }
-        let differing = compare_step((a, &step), (b, &twin), &mut report)?;
+        let differing = compare_step((a, &step, &mut cursor_a), (b, &twin, &mut cursor_b), &mut report)?;
         let state = if differing.is_empty() { StepState::Identical } else { StepState::Diverged };
         if state == StepState::Diverged && codes_differ((a, &step), (b, &twin))? {
             forked = Some(step.request);
@@ -213,7 +220,8 @@ fn push(
     differing: Vec<String>,
     stats: Vec<StepStatistic>,
 ) {
-    report.steps.push(StepDiff { request: step.request, step: step.step, state, differing, stats });
+    let kind = if step.kind == StepKind::Codec { "codec" } else { "step" };
+    report.steps.push(StepDiff { request: step.request, step: step.step, kind, state, differing, stats });
 }
 
 fn stats(
@@ -234,8 +242,8 @@ fn stats(
 
 /// Names of the buffers that differ at the first common point with a difference.
 fn compare_step(
-    (a, step): (&Trace, &StepRecord),
-    (b, twin): (&Trace, &StepRecord),
+    (a, step, cursor_a): (&Trace, &StepRecord, &mut HashCursor<'_>),
+    (b, twin, cursor_b): (&Trace, &StepRecord, &mut HashCursor<'_>),
     report: &mut DiffReport,
 ) -> Result<Vec<String>, ReplayError> {
     for point in &step.points {
@@ -243,12 +251,14 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
+        cursor_a.advance(point.snapshot)?;
+        cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
         let writers = nodes(a, step).unwrap_or_default();
         for id in a.covered(point.snapshot)? {
             let Some(record) = a.buffer(id) else { continue };
             let Some(twin_id) = b.find_buffer(&record.name, Some(record.generation)) else { continue };
-            if b.covers(other, twin_id)? && differ((a, point.snapshot, id), (b, other, twin_id))? {
+            if b.covers(other, twin_id)? && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))? {
                 let order = first_writer(step, &writers, id).map_or(usize::MAX, |(order, _)| order);
                 found.push((order, id, twin_id));
             }
@@ -275,9 +285,10 @@ fn compare_step(
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);
+type PlaceWithHashes<'a> = (&'a Trace, SnapshotId, BufferId, &'a HashCursor<'a>);
 
 /// Whether a buffer's contents differ: by chunk hashes where the chunks are alike, else by bytes.
-fn differ((a, sa, ia): Place<'_>, (b, sb, ib): Place<'_>) -> Result<bool, ReplayError> {
+fn differ((a, sa, ia, ha): PlaceWithHashes<'_>, (b, sb, ib, hb): PlaceWithHashes<'_>) -> Result<bool, ReplayError> {
     let (Some(x), Some(y)) = (a.buffer(ia), b.buffer(ib)) else { return Ok(false) };
     if (&x.shape, x.dtype) != (&y.shape, y.dtype) {
         return Ok(true);
@@ -285,12 +296,7 @@ fn differ((a, sa, ia): Place<'_>, (b, sb, ib): Place<'_>) -> Result<bool, Replay
     if x.chunk_bytes != y.chunk_bytes {
         return Ok(a.read_buffer(sa, ia)? != b.read_buffer(sb, ib)?);
     }
-    for chunk in 0..x.bytes.div_ceil(u64::from(x.chunk_bytes)) {
-        if a.chunk_hash(sa, ia, chunk)? != b.chunk_hash(sb, ib, chunk)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(ha.of(ia) != hb.of(ib))
 }
 
 fn first_element(

@@ -5,6 +5,7 @@
 //! serialise to the documents of `--json`.
 
 mod at;
+mod cursor;
 mod diff;
 mod error;
 mod info;

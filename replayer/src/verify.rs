@@ -5,6 +5,7 @@ use twinstep_traces::{Item, Trace};
 
 use crate::ReplayError;
 use crate::at::place;
+use crate::cursor::ByteCursor;
 use crate::machine::Machine;
 use crate::selection::index_of;
 use crate::value::Value;
@@ -75,9 +76,10 @@ pub fn verify_replay(
         return Ok(report);
     }
     let mut machine = Machine::new(trace, weights)?;
+    let mut recorded = ByteCursor::new(trace);
     for index in 0..trace.step_count() {
         progress(index, trace.step_count());
-        replay_step(trace, &mut machine, index, &mut report)?;
+        replay_step(trace, &mut machine, index, &mut recorded, &mut report)?;
     }
     report.ok = report.damage.is_empty();
     Ok(report)
@@ -87,6 +89,7 @@ fn replay_step(
     trace: &Trace,
     machine: &mut Machine<'_>,
     index: usize,
+    cursor: &mut ByteCursor<'_>,
     report: &mut VerifyReport,
 ) -> Result<(), ReplayError> {
     let step = trace.step(index)?;
@@ -98,11 +101,12 @@ fn replay_step(
             machine.write(write.buffer, write.offset, &write.bytes)?;
         }
         for point in step.points.iter().filter(|p| here(p.position)) {
+            cursor.advance(point.snapshot)?;
             for id in trace.covered(point.snapshot)? {
-                let recorded = trace.read_buffer(point.snapshot, id)?.unwrap_or_default();
+                let recorded = cursor.of(id);
                 let replayed = machine.whole(id)?;
                 if recorded != replayed {
-                    mismatch(trace, id, &format!("{name}, {}", point.point), (&recorded, &replayed), report);
+                    mismatch(trace, id, &format!("{name}, {}", point.point), (recorded, &replayed), report);
                 }
             }
             report.snapshots_compared += 1;

@@ -73,6 +73,7 @@ fn speak(device: Device, mode: ModeName, name: &str, fault: Option<&str>) -> Res
         top_p: 1.0,
         batch: 4,
         max_steps: None,
+        context: None,
         profile: ProfileName::Voice,
         dtype: Dtype::F16,
         fault: fault.map(str::to_owned),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{DiffReport, StatisticOf, StepState, diff};
+use twinstep_replayer::{DiffReport, StatisticOf, StepDiff, StepState, diff};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
@@ -53,15 +53,23 @@ fn word(state: StepState) -> &'static str {
     }
 }
 
+fn place(step: &StepDiff) -> String {
+    match step.kind {
+        "codec" => format!("{}:codec", step.request),
+        _ => format!("{}:{}", step.request, step.step),
+    }
+}
+
 /// The report as lines; `around` steps at the start, the end and after the first difference, or all.
 pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let steps = report.steps.len();
+    let counted = report.steps.iter().filter(|s| s.kind == "step").count();
     lines.push(match &report.first {
         None if report.identical => {
-            format!("identical: {steps} steps, 0 differing bits at every common point")
+            format!("identical: {counted} steps, 0 differing bits at every common point")
         }
-        None => format!("no common point differs, but not all of the {steps} steps are on both sides"),
+        None => format!("no common point differs, but not all of the {counted} steps are on both sides"),
         Some(f) => {
             let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
             let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
@@ -96,7 +104,7 @@ pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
             lines.push(format!("{:>9}  {skipped} steps not shown (--all)", "..."));
             skipped = 0;
         }
-        let mut line = format!("{:>9}  {:<10}", format!("{}:{}", step.request, step.step), word(step.state));
+        let mut line = format!("{:>9}  {:<10}", place(step), word(step.state));
         for stat in &step.stats {
             let number =
                 |n: &Option<twinstep_replayer::Number>| n.map_or("-".to_owned(), |n| format!("{n:.4}"));

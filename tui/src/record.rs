@@ -95,6 +95,9 @@ pub(crate) struct Args {
     /// Steps of a request at most, prefill included.
     #[arg(long)]
     pub(crate) max_steps: Option<u32>,
+    /// Positions that the KV cache holds; by default all that the model knows.
+    #[arg(long)]
+    pub(crate) context: Option<usize>,
     /// Delay profile.
     #[arg(long, value_enum, default_value = "voice")]
     pub(crate) profile: ProfileName,
@@ -180,6 +183,7 @@ fn options(args: &Args) -> Result<RecordOptions, Failure> {
     options.seed = args.seed;
     options.sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     options.max_steps = args.max_steps;
+    options.context = args.context;
     options.fault = args.fault.as_deref().map(fault).transpose()?;
     options.weights = match args.dtype {
         Dtype::F16 => WeightsType::F16,
