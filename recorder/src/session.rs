@@ -158,7 +158,9 @@ pub fn record<S: Storage>(
         let request = i as u32 + 1;
         let mut at = |step| progress(Progress { request, requests: pieces.len() as u32, step });
         let (rows, stopped) = session.speak(request, piece, &mut at)?;
-        let codes = frames(&rows, voice.config().audio_encoder_config.vocab_size, &options.profile);
+        // Forced codes stand for those that were said.
+        let said = options.forced_codes.as_ref().filter(|forced| forced.len() == rows.len()).unwrap_or(&rows);
+        let codes = frames(said, voice.config().audio_encoder_config.vocab_size, &options.profile);
         let samples = session.decode_codes(request, rows.len() as u32 + 1, &codec, &codes)?;
         requests.push(Spoken {
             text: piece.clone(),

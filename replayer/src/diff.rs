@@ -258,7 +258,9 @@ fn compare_step(
         for id in a.covered(point.snapshot)? {
             let Some(record) = a.buffer(id) else { continue };
             let Some(twin_id) = b.find_buffer(&record.name, Some(record.generation)) else { continue };
-            if b.covers(other, twin_id)? && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))? {
+            if b.covers(other, twin_id)?
+                && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))?
+            {
                 let order = first_writer(step, &writers, id).map_or(usize::MAX, |(order, _)| order);
                 found.push((order, id, twin_id));
             }
@@ -288,7 +290,10 @@ type Place<'a> = (&'a Trace, SnapshotId, BufferId);
 type PlaceWithHashes<'a> = (&'a Trace, SnapshotId, BufferId, &'a HashCursor<'a>);
 
 /// Whether a buffer's contents differ: by chunk hashes where the chunks are alike, else by bytes.
-fn differ((a, sa, ia, ha): PlaceWithHashes<'_>, (b, sb, ib, hb): PlaceWithHashes<'_>) -> Result<bool, ReplayError> {
+fn differ(
+    (a, sa, ia, ha): PlaceWithHashes<'_>,
+    (b, sb, ib, hb): PlaceWithHashes<'_>,
+) -> Result<bool, ReplayError> {
     let (Some(x), Some(y)) = (a.buffer(ia), b.buffer(ib)) else { return Ok(false) };
     if (&x.shape, x.dtype) != (&y.shape, y.dtype) {
         return Ok(true);

@@ -89,8 +89,10 @@ fn a_truncated_trace_opens_at_its_last_commit_or_is_refused() {
                 "byte {i}: {run:?}"
             );
         }
-        let verify = twinstep(folder, &["verify", "flipped.twin"]);
-        assert!(matches!(verify.status, Some(1 | 2)), "a flipped bit in byte {i} went unseen: {verify:?}");
+        // Damage, or (in the index or the footer, on which no content depends) no longer a clean close.
+        let verify = twinstep(folder, &["verify", "flipped.twin", "--json"]);
+        let seen = verify.status != Some(0) || verify.json()["complete"] == false;
+        assert!(seen, "a flipped bit in byte {i} went unseen: {verify:?}");
     }
 }
 

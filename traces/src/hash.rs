@@ -16,7 +16,7 @@
 //! It tells equal content from different content among data that nobody shaped to fool it: a
 //! change of one word always changes both lanes, anything else collides with probability near
 //! 2^-128 a pair. It is no cryptographic hash: sums of 64-bit terms can be made to collide on
-//! purpose, and who does so misleads about his own file only.
+//! purpose, and a stranger who does so misleads about their own file only.
 
 use std::fmt;
 

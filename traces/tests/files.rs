@@ -104,7 +104,7 @@ fn a_replacement_that_cannot_be_made_leaves_the_old_file() {
     let path = folder.path().join("run.twin");
     write_closed(&path);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    // Whoever may write everywhere (root) is not stopped by permissions: for him there is nothing to see.
+    // Whoever may write everywhere (root) is not stopped by permissions; there is nothing to see then.
     let stopped = fs::write(folder.path().join("probe"), "").is_err();
     let result = TraceWriter::create(&path, &run(), true).map(drop);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -28,23 +28,24 @@ use output::{Output, Status};
 /// The subcommands by what one wants to do; clap's own list is flat.
 const GROUPS: &str = "\
 Record:
-  demo     Speak a sentence twice, plant a fault, find it and prove it   twinstep demo
-  record   Speak a text and record every decode step                     twinstep record --text \"hello.\" -o a.twin
+  demo    The whole story         twinstep demo
+  record  Speak and record        twinstep record --text 'hello.' -o a.twin
 
 Look:
-  info     What a trace is and what can be done with it                  twinstep info a.twin
-  log      Launches and host writes of a step                            twinstep log a.twin --at 2
-  print    Values of a buffer at a step                                  twinstep print a.twin 'last_codes[0,:]' --at 2
-  diff     Where two runs first differ                                   twinstep diff a.twin b.twin
+  info    What a trace is         twinstep info a.twin
+  log     What a step ran         twinstep log a.twin --at 2
+  print   Values of a buffer      twinstep print a.twin 'last_codes[0,:]' --at 2
+  diff    Where two runs differ   twinstep diff a.twin b.twin
 
 Prove:
-  step     Execute one step again, with buffers patched                  twinstep step a.twin b.twin --at 2 --patch last_codes=other
-  verify   Check a trace's bytes; with --replay, execute all of it again twinstep verify a.twin --replay
+  step    One step again, patched twinstep step a.twin b.twin --at 2 --patch last_codes=other
+  verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
-  doctor   What this machine can do                                      twinstep doctor
+  doctor  What this machine does  twinstep doctor
 
-Exit status: 0 same or ok, 1 different or damaged, 2 trouble. Every command takes --json and --help.";
+Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
+Every command takes --json and --help.";
 
 /// A deterministic record/replay debugger for GPU decode loops.
 #[derive(Parser)]
