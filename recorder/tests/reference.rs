@@ -93,7 +93,8 @@ fn the_codec_gives_the_references_waveform() {
     options.forced_codes = Some(reference.rows.clone());
     let (_, recording) = speak(&options);
     assert_eq!(recording.waveform.len(), reference.waveform.len());
-    let worst = recording.waveform.iter().zip(&reference.waveform).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst =
+        recording.waveform.iter().zip(&reference.waveform).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= 1e-3, "the waveform differs by {worst}");
     let loud = reference.waveform.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     assert!(loud > 0.1, "the reference is silent");
@@ -107,6 +108,7 @@ fn other_codes_are_seen() {
     let mut options = RecordOptions::new(&reference.text);
     options.forced_codes = Some(rows);
     let (_, recording) = speak(&options);
-    let worst = recording.waveform.iter().zip(&reference.waveform).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst =
+        recording.waveform.iter().zip(&reference.waveform).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst > 1e-3);
 }
