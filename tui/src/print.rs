@@ -17,7 +17,7 @@ const SHOWN: usize = 256;
 pub(crate) struct Args {
     /// The trace.
     trace: PathBuf,
-    /// Buffer and elements: last_codes, hidden[0,17], codes_out[0,:], name@generation.
+    #[arg(help = "Buffer and elements: last_codes, hidden[0,17], codes_out[0,:], name@generation")]
     buffer: String,
     /// Step: 2, 3:2 or 1:codec.
     #[arg(long, value_name = "[REQ:]N")]
