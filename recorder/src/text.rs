@@ -72,3 +72,68 @@ pub fn pieces(text: &str) -> Vec<String> {
     let speakable = |piece: &&str| piece.bytes().any(|b| b.is_ascii_alphanumeric());
     pieces.into_iter().filter(speakable).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Inputs with what `normalize` and `pieces` of `voice/synthesize.py` give for them.
+    #[test]
+    fn as_the_reference_does_it() {
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("Hello, World!", "hello, world!", &["hello, world!"]),
+            ("  a  ;b: c — d’s  ", "a,b, c, d's", &["a,b, c, d's"]),
+            ("What?! No... (really) - ok -", "what? no. really - ok", &["what?", "no.", "really - ok"]),
+            ("ünïcode  «text» 12,5%", "n code text 12,5", &["n code text 12,5"]),
+            ("one. two? three! four", "one. two? three! four", &["one.", "two?", "three!", "four"]),
+            (
+                "no stop word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word ",
+                "no stop word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word",
+                &[
+                    "no stop word word word word word word word word word word word word word word word word word word",
+                    "word word word word word word word word word word word word word word word word word word word word",
+                    "word word",
+                ],
+            ),
+            (
+                "a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, ",
+                "a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a",
+                &[
+                    "a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a,",
+                    "a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a",
+                ],
+            ),
+            (
+                "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                &[
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                ],
+            ),
+            ("...", ".", &[]),
+            ("dots . , ! spaced", "dots. spaced", &["dots.", "spaced"]),
+            ("tab\tand\nnewline. next", "tab and newline. next", &["tab and newline.", "next"]),
+            ("trailing, , ,", "trailing", &["trailing"]),
+            ("İstanbul and ẞ ok", "i stanbul and ok", &["i stanbul and ok"]),
+            ("a .b", "a.b", &["a.b"]),
+            ("-- dash -- , end", "dash --, end", &["dash --, end"]),
+        ];
+        for (text, normal, cut) in cases {
+            assert_eq!(normalize(text), *normal, "{text:?}");
+            assert_eq!(pieces(text), *cut, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_short_and_speakable() {
+        let text = "one, two three. four? ".repeat(40) + &"long".repeat(80);
+        let pieces = pieces(&text);
+        assert!(pieces.len() > 80);
+        assert!(
+            pieces.iter().all(|p| (1..=PIECE_CHARS).contains(&p.len()) && normalize(p) == *p),
+            "{pieces:?}"
+        );
+    }
+}

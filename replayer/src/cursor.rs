@@ -10,7 +10,8 @@ use crate::ReplayError;
 pub(crate) struct HashCursor<'a> {
     trace: &'a Trace,
     next: u32,
-    hashes: BTreeMap<BufferId, Vec<Option<ChunkHash>>>,
+    /// By chunk: as many entries as the file has changes, whatever sizes it claims.
+    hashes: BTreeMap<BufferId, BTreeMap<u64, ChunkHash>>,
 }
 
 impl<'a> HashCursor<'a> {
@@ -18,16 +19,15 @@ impl<'a> HashCursor<'a> {
         HashCursor { trace, next: 0, hashes: BTreeMap::new() }
     }
 
-    /// Moves on to a snapshot; earlier ones cannot be gone back to.
+    /// Goes to a snapshot: on from the last one, or from the start where it lies before that.
     pub(crate) fn advance(&mut self, snapshot: SnapshotId) -> Result<(), ReplayError> {
+        if snapshot.0 + 1 < self.next {
+            self.next = 0;
+            self.hashes.clear();
+        }
         while self.next <= snapshot.0 {
             for change in self.trace.changes(SnapshotId(self.next))? {
-                let chunks = self.hashes.entry(change.buffer).or_default();
-                let chunk = change.chunk as usize;
-                if chunks.len() <= chunk {
-                    chunks.resize(chunk + 1, None);
-                }
-                chunks[chunk] = Some(change.hash);
+                self.hashes.entry(change.buffer).or_default().insert(change.chunk, change.hash);
             }
             self.next += 1;
         }
@@ -35,8 +35,8 @@ impl<'a> HashCursor<'a> {
     }
 
     /// The hashes of a buffer's chunks; a snapshot that covers it has them all.
-    pub(crate) fn of(&self, buffer: BufferId) -> &[Option<ChunkHash>] {
-        self.hashes.get(&buffer).map_or(&[], Vec::as_slice)
+    pub(crate) fn of(&self, buffer: BufferId) -> Option<&BTreeMap<u64, ChunkHash>> {
+        self.hashes.get(&buffer)
     }
 }
 
@@ -52,8 +52,12 @@ impl<'a> ByteCursor<'a> {
         ByteCursor { trace, next: 0, bytes: BTreeMap::new() }
     }
 
-    /// Moves on to a snapshot; earlier ones cannot be gone back to.
+    /// Goes to a snapshot: on from the last one, or from the start where it lies before that.
     pub(crate) fn advance(&mut self, snapshot: SnapshotId) -> Result<(), ReplayError> {
+        if snapshot.0 + 1 < self.next {
+            self.next = 0;
+            self.bytes.clear();
+        }
         while self.next <= snapshot.0 {
             let at = SnapshotId(self.next);
             for change in self.trace.changes(at)? {
@@ -62,6 +66,12 @@ impl<'a> ByteCursor<'a> {
                 let bytes = self.bytes.entry(change.buffer).or_default();
                 let start = (change.chunk * u64::from(record.chunk_bytes)) as usize;
                 // Chunks come in rising order, so a buffer first covered grows by one chunk at a time.
+                if start > bytes.len() {
+                    return Err(ReplayError::Opaque(format!(
+                        "snapshot {} lacks the start of `{}`",
+                        self.next, record.name
+                    )));
+                }
                 if bytes.len() < start + chunk.len() {
                     bytes.resize(start + chunk.len(), 0);
                 }

@@ -11,7 +11,7 @@ use crate::ReplayError;
 use crate::weights::{Loader, WeightSource};
 
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
-const MEMORY_MAX: u64 = 64 << 30;
+const MEMORY_MAX: u64 = 8 << 30;
 
 /// A launch of a step, direct or a graph's node.
 #[derive(Debug, Clone)]
@@ -133,7 +133,7 @@ impl<'a> Machine<'a> {
         };
         let buffer = self.stream.allocate(spec)?;
         if let Some(contents) = &record.contents {
-            let bytes = self.loader.load(contents)?;
+            let bytes = self.loader.load(contents, record.bytes)?;
             self.stream.write(&View::whole(&buffer), &bytes)?;
         }
         self.ids.insert(id, buffer);

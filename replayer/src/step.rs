@@ -25,7 +25,8 @@ pub struct StepReport {
     pub patches: Vec<PatchReport>,
     /// What the step wrote, compared.
     pub outputs: Vec<OutputReport>,
-    /// Whether all outputs equal the other run's; `None` without one.
+    /// Whether all outputs that both runs recorded equal the other run's; `None` without one, where nothing
+    /// could be compared, or where the self-check differs.
     pub equals_other: Option<bool>,
     /// Buffers that only one side recorded after the step: not compared.
     pub not_compared: Vec<String>,
@@ -90,7 +91,10 @@ pub fn step(
     }
     let (outcome, reports) = execute(trace, other, at, &record, &patches, weights)?;
     let (outputs, not_compared) = compare(trace, other, at, after, &outcome)?;
-    let equals_other = other.map(|_| outputs.iter().all(|o| o.equals_other != Some(false)));
+    // Nothing compared, or a machine that does not reproduce the recording, proves nothing.
+    let compared = outputs.iter().any(|o| o.equals_other.is_some()) && self_check == "equal";
+    let equals_other =
+        other.filter(|_| compared).map(|_| outputs.iter().all(|o| o.equals_other != Some(false)));
     Ok(StepReport {
         schema: "twinstep.step/1",
         at: at.to_string(),

@@ -56,8 +56,8 @@ impl<'a> Loader<'a> {
         Loader { source, files: HashMap::new() }
     }
 
-    /// The bytes of a weight, checked against the recorded hash.
-    pub(crate) fn load(&mut self, contents: &Contents) -> Result<Vec<u8>, ReplayError> {
+    /// The bytes of a weight, `wanted` of them, checked against the recorded hash.
+    pub(crate) fn load(&mut self, contents: &Contents, wanted: u64) -> Result<Vec<u8>, ReplayError> {
         let mut bytes = Vec::new();
         for part in &contents.parts {
             if !self.files.contains_key(&part.file) {
@@ -68,6 +68,9 @@ impl<'a> Loader<'a> {
             };
             let file = SafeTensors::deserialize(&self.files[&part.file]).map_err(|e| wrong(e.to_string()))?;
             let tensor = file.tensor(&part.tensor).map_err(|e| wrong(e.to_string()))?;
+            if (bytes.len() + tensor.data().len()) as u64 > wanted {
+                return Err(wrong(format!("more than the {wanted} bytes of the buffer")));
+            }
             for half in tensor.data().chunks_exact(2) {
                 let bits = u16::from_le_bytes([half[0], half[1]]);
                 let converted = match (tensor.dtype(), contents.dtype) {
