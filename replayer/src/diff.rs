@@ -255,21 +255,21 @@ fn compare_step(
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
         let writers = nodes(a, step).unwrap_or_default();
+        let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
             let Some(record) = a.buffer(id) else { continue };
             let Some(twin_id) = b.find_buffer(&record.name, Some(record.generation)) else { continue };
             if b.covers(other, twin_id)?
                 && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))?
             {
-                let order = first_writer(step, &writers, id).map_or(usize::MAX, |(order, _)| order);
+                let order = first_writer(step, &writers, id, launched).map_or(usize::MAX, |(order, _)| order);
                 found.push((order, id, twin_id));
             }
         }
         found.sort_unstable();
         let Some(&(_, id, twin_id)) = found.first() else { continue };
         if report.first.is_none() {
-            let phase =
-                first_writer(step, &writers, id).and_then(|(_, phase)| phase).filter(|_| point.position > 0);
+            let phase = first_writer(step, &writers, id, launched).and_then(|(_, phase)| phase);
             report.first =
                 first_element((a, step, point.snapshot, id), (b, other, twin_id))?.map(|mut first| {
                     first.point = point.point.clone();

@@ -220,20 +220,24 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The phase of the launch that writes a buffer first in a step, and its place among all writers: host
-/// writes come first. `None` where nothing in the step writes it.
+/// The phase of the launch that writes a buffer first in a step, and its place among all writers. Before
+/// the program has run only host writes count; afterwards a launch decides what a buffer holds, and host
+/// writes count where no launch writes it. `None` where nothing does.
 pub(crate) fn first_writer(
     step: &StepRecord,
     nodes: &[(u32, Node)],
     buffer: BufferId,
+    after_launches: bool,
 ) -> Option<(usize, Option<Phase>)> {
-    if step.host_writes.iter().any(|w| w.buffer == buffer) {
-        return Some((0, None));
+    let host = step.host_writes.iter().any(|w| w.buffer == buffer).then_some((0, None));
+    if !after_launches {
+        return host;
     }
     let writes = |node: &Node| {
         let written =
             |v: &traces::ViewRecord| matches!(v.access, traces::Access::Write | traces::Access::ReadWrite);
         node.record.views.iter().any(|v| v.buffer == buffer && written(v))
     };
-    nodes.iter().position(|(_, node)| writes(node)).map(|i| (i + 1, Some(nodes[i].1.record.phase)))
+    let launch = nodes.iter().position(|(_, node)| writes(node));
+    launch.map(|i| (i + 1, Some(nodes[i].1.record.phase))).or(host)
 }

@@ -52,5 +52,8 @@ fn faults_recorded_on_the_gpu_are_found_here() {
     twinstep(folder.path(), &patched).expect(0);
     let unlaunched = sample("piecewise-unlaunched-capture.twin");
     let diff = twinstep(folder.path(), &["diff", &unlaunched, "clean.twin", "--json"]).expect(1).json();
-    assert_eq!(diff["first"]["step"], 2, "{diff}");
+    // Layer 0's MLP was never computed, so the first state that shows it is layer 1's keys and values.
+    let first = &diff["first"];
+    assert_eq!((&first["step"], &first["buffer"]), (&2.into(), &"kv_cache.1".into()), "{diff}");
+    assert_eq!((&first["point"], &first["phase"]), (&"step.after".into(), &"forward".into()), "{diff}");
 }
