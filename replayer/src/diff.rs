@@ -6,8 +6,8 @@ use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
 use crate::ReplayError;
 use crate::at::{find, place};
 use crate::cursor::HashCursor;
-use crate::machine::{first_writer, nodes};
 use crate::number::Number;
+use crate::program::{first_writer, launches};
 use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
@@ -254,7 +254,7 @@ fn compare_step(
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
-        let writers = nodes(a, step).unwrap_or_default();
+        let writers = launches(a, step).unwrap_or_default();
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
             let Some(record) = a.buffer(id) else { continue };

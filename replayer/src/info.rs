@@ -4,8 +4,8 @@ use serde::Serialize;
 use twinstep_traces::{StepKind, Trace};
 
 use crate::ReplayError;
-use crate::machine::nodes;
 use crate::number::Number;
+use crate::program::launches;
 
 /// `twinstep.info/1`.
 #[derive(Debug, Clone, Serialize)]
@@ -130,7 +130,7 @@ pub fn info(trace: &Trace) -> Result<InfoReport, ReplayError> {
         if matches!(step.kind, StepKind::Prefill | StepKind::Decode) {
             steps += 1;
             if steps == 1 {
-                step_capability = nodes(trace, &step).map_or_else(|e| e.to_string(), |_| "yes".to_owned());
+                step_capability = launches(trace, &step).map_or_else(|e| e.to_string(), |_| "yes".to_owned());
             }
         }
     }

@@ -8,12 +8,15 @@ mod at;
 mod cursor;
 mod diff;
 mod error;
+mod finding;
 mod info;
+mod kind;
 mod log;
 mod machine;
 mod number;
 mod patch;
 mod print;
+mod program;
 mod selection;
 mod statistic;
 mod step;
@@ -26,9 +29,11 @@ mod weights;
 pub use at::At;
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
+pub use finding::Finding;
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };
+pub use kind::Kind;
 pub use log::{LogEntry, LogReport, log};
 pub use number::Number;
 pub use patch::Patch;

@@ -81,6 +81,10 @@ fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<
     let at = name(step);
     let program = trace.program(step.program)?;
     let mut push = |kind, text| entries.push(LogEntry { at: at.clone(), kind, text });
+    // Counts direct launches and graph nodes alike: the N of `node:N`.
+    let mut number = 0..;
+    let mut numbered =
+        |record: &LaunchRecord| format!("{:>3} {}", number.next().unwrap_or_default(), launch(trace, record));
     for position in 0..=program.items.len() {
         for write in step.host_writes.iter().filter(|w| w.position as usize == position) {
             push(
@@ -103,14 +107,14 @@ fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<
             );
         }
         match program.items.get(position) {
-            Some(Item::Launch(record)) => push("launch", launch(trace, record)),
+            Some(Item::Launch(record)) => push("launch", numbered(record)),
             Some(Item::GraphLaunch { graph, .. }) => {
                 let found = trace.graph(*graph);
                 push("graph", format!("launch of graph {} ({})", graph.0, found.map_or("", |g| &g.label)));
                 let nodes = found.map(|g| trace.program(g.program)).transpose()?;
-                for (i, node) in nodes.iter().flat_map(|p| p.items.iter()).enumerate() {
+                for node in nodes.iter().flat_map(|p| p.items.iter()) {
                     if let Item::Launch(record) = node {
-                        push("node", format!("{i:>3} {}", launch(trace, record)));
+                        push("node", numbered(record));
                     }
                 }
             }

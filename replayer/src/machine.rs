@@ -5,55 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinstep_kernels as kernels;
 use twinstep_kernels::{Access, BufferSpec, Launch, Op, Scalar, Stream, View};
 use twinstep_traces as traces;
-use twinstep_traces::{BufferId, Item, LaunchRecord, Phase, ScalarValue, SnapshotId, StepRecord, Trace};
+use twinstep_traces::{BufferId, Item, LaunchRecord, ScalarValue, SnapshotId, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::weights::{Loader, WeightSource};
 
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
 const MEMORY_MAX: u64 = 8 << 30;
-
-/// A launch of a step, direct or a graph's node.
-#[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) record: LaunchRecord,
-}
-
-/// The launches of a step in order, with the index of the item that each belongs to.
-pub(crate) fn nodes(trace: &Trace, step: &StepRecord) -> Result<Vec<(u32, Node)>, ReplayError> {
-    let program = trace.program(step.program)?;
-    let mut nodes = Vec::new();
-    for (i, item) in program.items.iter().enumerate() {
-        match item {
-            Item::Launch(record) => nodes.push((i as u32, Node { record: record.clone() })),
-            Item::GraphLaunch { graph, .. } => {
-                let record = trace
-                    .graph(*graph)
-                    .ok_or_else(|| ReplayError::Opaque(format!("graph {} is not in the trace", graph.0)))?;
-                for node in &trace.program(record.program)?.items {
-                    let Item::Launch(record) = node else { return Err(opaque(node)) };
-                    nodes.push((i as u32, Node { record: record.clone() }));
-                }
-            }
-            Item::Capture { .. } | Item::DestroyGraph { .. } | Item::Allocate { .. } | Item::Free { .. } => {}
-            Item::EventRecord { .. } | Item::EventWait { .. } => {}
-            foreign => return Err(opaque(foreign)),
-        }
-    }
-    Ok(nodes)
-}
-
-fn opaque(item: &Item) -> ReplayError {
-    ReplayError::Opaque(match item {
-        Item::Opaque(launch) => format!(
-            "kernel `{}` belongs to another engine; only the process that owns it can launch it",
-            launch.kernel
-        ),
-        Item::Copy { .. } | Item::Fill { .. } => "a copy or fill of another engine".to_owned(),
-        Item::Gap { reason } => format!("not recorded: {reason}"),
-        _ => "a graph holds something other than launches".to_owned(),
-    })
-}
 
 /// Buffers that exist when a step begins, and those that it allocates itself.
 pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<BufferId>, ReplayError> {
@@ -218,26 +176,4 @@ impl<'a> Machine<'a> {
         }
         Ok(())
     }
-}
-
-/// The phase of the launch that writes a buffer first in a step, and its place among all writers. Before
-/// the program has run only host writes count; afterwards a launch decides what a buffer holds, and host
-/// writes count where no launch writes it. `None` where nothing does.
-pub(crate) fn first_writer(
-    step: &StepRecord,
-    nodes: &[(u32, Node)],
-    buffer: BufferId,
-    after_launches: bool,
-) -> Option<(usize, Option<Phase>)> {
-    let host = step.host_writes.iter().any(|w| w.buffer == buffer).then_some((0, None));
-    if !after_launches {
-        return host;
-    }
-    let writes = |node: &Node| {
-        let written =
-            |v: &traces::ViewRecord| matches!(v.access, traces::Access::Write | traces::Access::ReadWrite);
-        node.record.views.iter().any(|v| v.buffer == buffer && written(v))
-    };
-    let launch = nodes.iter().position(|(_, node)| writes(node));
-    launch.map(|i| (i + 1, Some(nodes[i].1.record.phase))).or(host)
 }

@@ -8,8 +8,9 @@ use twinstep_traces::{Access, BufferId, SnapshotId, StepRecord, Trace};
 use crate::ReplayError;
 use crate::at::{At, find};
 use crate::diff::comparable;
-use crate::machine::{Machine, live_at, nodes};
+use crate::machine::{Machine, live_at};
 use crate::patch::Patch;
+use crate::program::{StepLaunch, launches};
 use crate::weights::WeightSource;
 
 /// `twinstep.step/1`.
@@ -122,7 +123,7 @@ fn execute(
     for &id in &live {
         machine.allocate(id)?;
     }
-    let nodes = nodes(trace, step)?;
+    let nodes = launches(trace, step)?;
     if let Some(before) = snapshot(step, "step.before") {
         machine.restore(before)?;
     }
@@ -157,7 +158,7 @@ fn execute(
             machine.write(write.buffer, write.offset, &write.bytes)?;
             overwrite(&mut changed, write.buffer, write.offset, write.offset + write.bytes.len() as u64);
         }
-        while let Some((_, node)) = next.next_if(|(item, _)| *item == position) {
+        while let Some(node) = next.next_if(|node| node.item == position) {
             let launch = machine.launch(&node.record)?;
             if !changed.is_empty() {
                 follow(&mut machine, &launch, &node.record, &mut changed, &mut reports)?;
@@ -229,12 +230,7 @@ fn differing(a: &[u8], b: &[u8]) -> Vec<(u64, u64)> {
     ranges
 }
 
-fn no_effect(
-    trace: &Trace,
-    report: &PatchReport,
-    id: BufferId,
-    nodes: &[(u32, crate::machine::Node)],
-) -> Option<String> {
+fn no_effect(trace: &Trace, report: &PatchReport, id: BufferId, nodes: &[StepLaunch]) -> Option<String> {
     if report.bytes_changed == 0 {
         return Some("it changes no byte: that is the value already".to_owned());
     }
@@ -243,7 +239,7 @@ fn no_effect(
     }
     let patched = trace.buffer(id)?;
     // The usual reason: a graph bound another generation of the name.
-    let bound = nodes.iter().find_map(|(_, node)| {
+    let bound = nodes.iter().find_map(|node| {
         let same_name = |v: &&twinstep_traces::ViewRecord| {
             let reads = matches!(v.access, Access::Read | Access::ReadWrite);
             reads && v.buffer != id && trace.buffer(v.buffer).is_some_and(|b| b.name == patched.name)
@@ -252,7 +248,7 @@ fn no_effect(
     });
     Some(match bound {
         Some((bound, node)) => {
-            format!("no launch reads it: {} reads {}@{}", node.record.label, bound.name, bound.generation)
+            format!("no launch reads it: {} reads {}@{}", node.name(), bound.name, bound.generation)
         }
         None => "no launch of the step reads the patched bytes before they are written".to_owned(),
     })

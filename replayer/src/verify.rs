@@ -154,7 +154,7 @@ fn run_item(
         | Item::EventRecord { .. }
         | Item::EventWait { .. } => Ok(()),
         // Names what it is.
-        _ => crate::machine::nodes(trace, step).map(drop),
+        _ => crate::program::launches(trace, step).map(drop),
     }
 }
 
