@@ -4,19 +4,25 @@
 //! weights come from a [`WeightSource`], and nothing knows the model. Reports are plain data that
 //! serialise to the documents of `--json`.
 
+mod align;
 mod at;
 mod cursor;
 mod diff;
 mod error;
 mod finding;
+mod hybrid;
 mod info;
 mod kind;
+mod lifetime;
 mod log;
 mod machine;
 mod number;
+mod pairing;
 mod patch;
+mod plan;
 mod print;
 mod program;
+mod recorded;
 mod selection;
 mod statistic;
 mod step;

@@ -5,37 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinstep_kernels as kernels;
 use twinstep_kernels::{Access, BufferSpec, Launch, Op, Scalar, Stream, View};
 use twinstep_traces as traces;
-use twinstep_traces::{BufferId, Item, LaunchRecord, ScalarValue, SnapshotId, StepRecord, Trace};
+use twinstep_traces::{BufferId, LaunchRecord, ScalarValue, Trace};
 
 use crate::ReplayError;
 use crate::weights::{Loader, WeightSource};
 
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
 const MEMORY_MAX: u64 = 8 << 30;
-
-/// Buffers that exist when a step begins, and those that it allocates itself.
-pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<BufferId>, ReplayError> {
-    let mut live = BTreeSet::new();
-    for index in 0..trace.step_count() {
-        let at = trace.step(index)?;
-        let last = at.request == step.request && at.step == step.step && at.kind == step.kind;
-        for item in &trace.program(at.program)?.items {
-            match item {
-                Item::Allocate { buffer } => {
-                    live.insert(*buffer);
-                }
-                Item::Free { buffer } if !last => {
-                    live.remove(buffer);
-                }
-                _ => {}
-            }
-        }
-        if last {
-            break;
-        }
-    }
-    Ok(live)
-}
 
 fn dtype(dtype: traces::DType) -> kernels::DType {
     match dtype {
@@ -57,27 +33,57 @@ fn axes(axes: &[u64]) -> Result<Vec<usize>, ReplayError> {
     axes.iter().map(convert).collect()
 }
 
+fn buffer_record(trace: &Trace, id: BufferId) -> Result<&traces::BufferRecord, ReplayError> {
+    trace.buffer(id).ok_or_else(|| ReplayError::Opaque(format!("buffer {} is not in the trace", id.0)))
+}
+
 /// A stream with the buffers of a trace.
 pub(crate) struct Machine<'a> {
     trace: &'a Trace,
     stream: Stream,
     loader: Loader<'a>,
     ids: BTreeMap<BufferId, kernels::Buffer>,
+    /// Buffers of other traces, by the identity that they were given here.
+    imported: u32,
+    /// Buffers that get memory of their own though they were recorded sharing it.
+    apart: BTreeSet<BufferId>,
     bytes: u64,
 }
 
 impl<'a> Machine<'a> {
     pub(crate) fn new(trace: &'a Trace, weights: &'a dyn WeightSource) -> Result<Self, ReplayError> {
         let stream = Stream::new(Box::new(kernels::CpuBackend::new()?));
-        Ok(Machine { trace, stream, loader: Loader::new(weights), ids: BTreeMap::new(), bytes: 0 })
+        Ok(Machine {
+            trace,
+            stream,
+            loader: Loader::new(weights),
+            ids: BTreeMap::new(),
+            imported: 0,
+            apart: BTreeSet::new(),
+            bytes: 0,
+        })
     }
 
     /// Allocates a buffer as recorded: fresh, or with its weights.
     pub(crate) fn allocate(&mut self, id: BufferId) -> Result<(), ReplayError> {
-        let record = self
-            .trace
-            .buffer(id)
-            .ok_or_else(|| ReplayError::Opaque(format!("buffer {} is not in the trace", id.0)))?;
+        let trace = self.trace;
+        self.place(id, buffer_record(trace, id)?)
+    }
+
+    /// Allocates a buffer of another trace, under an identity that this trace does not use.
+    pub(crate) fn import(&mut self, other: &Trace, id: BufferId) -> Result<BufferId, ReplayError> {
+        self.imported += 1;
+        let local = BufferId(u32::MAX - self.imported);
+        self.place(local, buffer_record(other, id)?)?;
+        Ok(local)
+    }
+
+    /// From now on these are allocated in memory of their own.
+    pub(crate) fn keep_apart(&mut self, ids: &[BufferId]) {
+        self.apart.extend(ids);
+    }
+
+    fn place(&mut self, id: BufferId, record: &traces::BufferRecord) -> Result<(), ReplayError> {
         self.bytes = self.bytes.saturating_add(record.bytes);
         if self.bytes > MEMORY_MAX {
             return Err(ReplayError::Opaque(format!("its buffers need more than {} GiB", MEMORY_MAX >> 30)));
@@ -152,6 +158,12 @@ impl<'a> Machine<'a> {
         Ok(Launch::new(op, views, scalars)?)
     }
 
+    /// The recorded buffer that one of the stream stands for.
+    pub(crate) fn recorded(&self, id: kernels::BufferId) -> BufferId {
+        let found = self.ids.iter().find(|(_, buffer)| buffer.id == id);
+        found.map_or(BufferId(u32::MAX), |(&id, _)| id)
+    }
+
     pub(crate) fn run(&mut self, launch: &Launch) -> Result<(), ReplayError> {
         Ok(self.stream.launch(launch)?)
     }
@@ -165,15 +177,5 @@ impl<'a> Machine<'a> {
             self.ids.iter().map(|(&id, b)| (b.id, id)).collect();
         let ranges = self.stream.touched(launch)?;
         Ok(ranges.iter().map(|r| (back[&r.buffer], r.start as u64, r.end as u64, r.access)).collect())
-    }
-
-    /// Puts every buffer that a snapshot covers in the state that it recorded.
-    pub(crate) fn restore(&mut self, snapshot: SnapshotId) -> Result<(), ReplayError> {
-        for id in self.trace.covered(snapshot)? {
-            if let (true, Some(bytes)) = (self.ids.contains_key(&id), self.trace.read_buffer(snapshot, id)?) {
-                self.write(id, 0, &bytes)?;
-            }
-        }
-        Ok(())
     }
 }
