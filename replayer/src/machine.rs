@@ -37,7 +37,7 @@ pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<Buffe
     Ok(live)
 }
 
-fn dtype(dtype: traces::DType) -> kernels::DType {
+pub(crate) fn dtype(dtype: traces::DType) -> kernels::DType {
     match dtype {
         traces::DType::F32 => kernels::DType::F32,
         traces::DType::F16 => kernels::DType::F16,
