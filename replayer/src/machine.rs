@@ -13,7 +13,7 @@ use crate::weights::{Loader, WeightSource};
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
 const MEMORY_MAX: u64 = 8 << 30;
 
-fn dtype(dtype: traces::DType) -> kernels::DType {
+pub(crate) fn dtype(dtype: traces::DType) -> kernels::DType {
     match dtype {
         traces::DType::F32 => kernels::DType::F32,
         traces::DType::F16 => kernels::DType::F16,
