@@ -29,13 +29,16 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Checks number, types and shapes of arguments; an operand without elements is refused.
+    /// Checks number, types and shapes of arguments; an operand without elements is refused. Trailing
+    /// scalars that an earlier version of the op did not have may be missing: they get their defaults.
     /// Bounds are checked by the stream, which knows the buffers.
     ///
     /// # Errors
     /// [`Error::Launch`] with what does not fit.
     pub fn new(op: Op, views: Vec<View>, scalars: Vec<Scalar>) -> Result<Launch, Error> {
-        let launch = Launch { op, views, scalars };
+        let mut launch = Launch { op, views, scalars };
+        let added = op.schema().scalars.iter().skip(launch.scalars.len());
+        launch.scalars.extend(added.map_while(|param| param.default));
         launch.check().map_err(|what| Error::Launch { op: op.name(), what })?;
         Ok(launch)
     }

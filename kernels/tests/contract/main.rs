@@ -14,3 +14,4 @@ mod refusals;
 mod rows;
 mod sampling;
 mod scalars;
+mod versions;
