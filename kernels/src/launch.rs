@@ -1,6 +1,6 @@
 //! An op with its arguments.
 
-use crate::{Access, Error, Op, Range, ScalarKind, View};
+use crate::{Access, BufferId, Error, Op, Range, ScalarKind, View};
 
 /// The value of a scalar argument.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -150,10 +150,14 @@ impl Launch {
     }
 
     /// Refuses operands that are written and share bytes with another operand: kernels run their
-    /// elements in no particular order.
-    pub(crate) fn check_overlap(&self) -> Result<(), Error> {
+    /// elements in no particular order. `place` says in whose memory a buffer lies and from which byte on.
+    pub(crate) fn check_overlap(&self, place: impl Fn(BufferId) -> (BufferId, usize)) -> Result<(), Error> {
         let params = self.op.schema().params;
-        let range = |i: usize| self.views[i].range(params[i].access);
+        let range = |i: usize| {
+            let range = self.views[i].range(params[i].access);
+            let (buffer, offset) = place(range.buffer);
+            Range { buffer, start: range.start + offset, end: range.end + offset, ..range }
+        };
         for i in (0..params.len()).filter(|&i| params[i].access.writes()) {
             let a = range(i);
             for b in (0..params.len()).filter(|&j| j != i).map(range) {

@@ -163,7 +163,8 @@ impl Op {
     /// # Errors
     /// [`Error::UnknownOp`].
     pub fn find(name: &str, version: u32) -> Result<Op, Error> {
-        let matches = |op: &&Op| op.name() == name && (op.schema().since..=op.schema().version).contains(&version);
+        let matches =
+            |op: &&Op| op.name() == name && (op.schema().since..=op.schema().version).contains(&version);
         let found = Op::ALL.iter().find(matches).copied();
         found.ok_or_else(|| Error::UnknownOp { name: name.to_owned(), version })
     }

@@ -10,8 +10,8 @@
 //! Query head `j` reads KV head `j / (heads / kv_heads)`.
 
 use super::{
-    CACHE, Definition, F32, FAULTS, FloatSlice, I32, I64, Operands, ReadView, axes, bound_except,
-    by_value, checked_index, fault, gather, in_place_of_operand, merge, read, read_ints, want, write,
+    CACHE, Definition, F32, FAULTS, FloatSlice, I32, I64, Operands, ReadView, axes, bound_except, by_value,
+    checked_index, fault, gather, in_place_of_operand, merge, read, read_ints, want, write,
 };
 use crate::contract::{WIDTH, canonical, dot, exp, order_key, tree_sum};
 use crate::{Access, Error, Launch, Param, Range, ScalarKind, ScalarParam, Schema};

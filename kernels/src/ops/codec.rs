@@ -185,7 +185,13 @@ fn snake(o: &mut Operands<'_>) {
 
 /// `out = tanh(x)`, elementwise.
 pub(crate) const TANH: Definition = Definition {
-    schema: Schema { name: "tanh", version: 1, since: 1, params: &[read("x", F32), write("out", F32)], scalars: &[] },
+    schema: Schema {
+        name: "tanh",
+        version: 1,
+        since: 1,
+        params: &[read("x", F32), write("out", F32)],
+        scalars: &[],
+    },
     check: |l| same_shape(l, &[1]),
     touched: None,
     naive: tanh_op,

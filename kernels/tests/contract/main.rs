@@ -9,6 +9,7 @@ mod codec;
 mod delay;
 mod faults;
 mod generate;
+mod memory;
 mod reference;
 mod refusals;
 mod rows;
