@@ -13,9 +13,18 @@ use crate::weights::{Loader, WeightSource};
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
 const MEMORY_MAX: u64 = 8 << 30;
 
+/// Buffers that captured graphs use: their memory outlives them.
+fn bound_by_graphs(trace: &Trace) -> Result<BTreeSet<BufferId>, ReplayError> {
+    let mut bound = BTreeSet::new();
+    for graph in trace.graphs() {
+        bound.extend(trace.program(graph.program)?.items.iter().flat_map(Item::buffers));
+    }
+    Ok(bound)
+}
+
 /// Buffers that exist when a step begins, and those that it allocates itself.
 pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<BufferId>, ReplayError> {
-    let mut live = BTreeSet::new();
+    let (mut live, bound) = (BTreeSet::new(), bound_by_graphs(trace)?);
     for index in 0..trace.step_count() {
         let at = trace.step(index)?;
         let last = at.request == step.request && at.step == step.step && at.kind == step.kind;
@@ -24,7 +33,7 @@ pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<Buffe
                 Item::Allocate { buffer } => {
                     live.insert(*buffer);
                 }
-                Item::Free { buffer } if !last => {
+                Item::Free { buffer } if !last && !bound.contains(buffer) => {
                     live.remove(buffer);
                 }
                 _ => {}
@@ -64,12 +73,17 @@ pub(crate) struct Machine<'a> {
     loader: Loader<'a>,
     ids: BTreeMap<BufferId, kernels::Buffer>,
     bytes: u64,
+    /// Buffers with memory of their own, by recorded address.
+    placed: BTreeMap<u64, BufferId>,
+    /// Buffers that captured graphs use, once that was asked.
+    bound: Option<BTreeSet<BufferId>>,
 }
 
 impl<'a> Machine<'a> {
     pub(crate) fn new(trace: &'a Trace, weights: &'a dyn WeightSource) -> Result<Self, ReplayError> {
         let stream = Stream::new(Box::new(kernels::CpuBackend::new()?));
-        Ok(Machine { trace, stream, loader: Loader::new(weights), ids: BTreeMap::new(), bytes: 0 })
+        let (ids, placed) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Machine { trace, stream, loader: Loader::new(weights), ids, bytes: 0, placed, bound: None })
     }
 
     /// Allocates a buffer as recorded: fresh, or with its weights.
@@ -89,7 +103,13 @@ impl<'a> Machine<'a> {
             shape: axes(&record.shape)?,
             role,
         };
-        let buffer = self.stream.allocate(spec)?;
+        let buffer = match self.host(record) {
+            Some((donor, offset)) => self.stream.allocate_in(spec, donor, offset)?,
+            None => {
+                self.placed.extend(record.address.map(|address| (address, id)));
+                self.stream.allocate(spec)?
+            }
+        };
         if let Some(contents) = &record.contents {
             let bytes = self.loader.load(contents, record.bytes)?;
             self.stream.write(&View::whole(&buffer), &bytes)?;
@@ -98,7 +118,33 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// The buffer that holds the memory which a recorded buffer lay in, and where in it that was.
+    fn host(&self, record: &traces::BufferRecord) -> Option<(kernels::BufferId, usize)> {
+        let address = record.address?;
+        let (start, id) = self.placed.range(..=address).next_back()?;
+        let (offset, host) = (address - start, self.ids.get(id)?);
+        let fits = record.bytes > 0 && offset.checked_add(record.bytes)? <= host.bytes() as u64;
+        Some((host.id, usize::try_from(offset).ok().filter(|_| fits)?))
+    }
+
+    /// Whether a captured graph uses a buffer.
+    fn bound_by_a_graph(&mut self, id: BufferId) -> Result<bool, ReplayError> {
+        if self.bound.is_none() {
+            self.bound = Some(bound_by_graphs(self.trace)?);
+        }
+        Ok(self.bound.as_ref().is_some_and(|bound| bound.contains(&id)))
+    }
+
+    /// Frees a buffer; one that a captured graph uses keeps its memory, as the graph may still be launched.
     pub(crate) fn free(&mut self, id: BufferId) -> Result<(), ReplayError> {
+        if self.bound_by_a_graph(id)? {
+            return Ok(());
+        }
+        if let Some(address) = self.trace.buffer(id).and_then(|record| record.address) {
+            if self.placed.get(&address) == Some(&id) {
+                self.placed.remove(&address);
+            }
+        }
         let Some(buffer) = self.ids.remove(&id) else {
             return Err(ReplayError::Opaque(format!("buffer {} is freed but not allocated", id.0)));
         };
