@@ -38,9 +38,7 @@ pub use at::At;
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
 pub use finding::Finding;
-pub use history::{
-    HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history,
-};
+pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };

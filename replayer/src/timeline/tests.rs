@@ -69,7 +69,11 @@ fn index_operands_of_decode_steps_are_known() {
         Timeline::walk(&trace, &mut |_, event| {
             if let (Some(launch), false) = (event.launch(), event.step.step == 1) {
                 launches += 1;
-                assert!(!event.accesses.iter().any(|a| a.may), "{path:?} step {} {launch:?}", event.step.step);
+                assert!(
+                    !event.accesses.iter().any(|a| a.may),
+                    "{path:?} step {} {launch:?}",
+                    event.step.step
+                );
             }
             Ok(Flow::On)
         })

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use twinstep_kernels::FRESH_BYTE;
 use twinstep_traces::{BufferId, SnapshotId, StepRecord};
 
-use super::memory::{By, Writer};
 use super::Timeline;
+use super::memory::{By, Writer};
 
 /// Largest index operand whose values are looked at, and largest buffer that it may lie in.
 const BYTES_MAX: u64 = 16 << 20;
@@ -101,9 +101,9 @@ impl Timeline<'_> {
         let taken = self.values.points.iter().rev().take_while(|(time, _)| *time > after);
         for &(_, snapshot) in taken {
             let mut read = self.values.read.borrow_mut();
-            let bytes = read.entry((snapshot, buffer)).or_insert_with(|| {
-                self.trace.read_buffer(snapshot, buffer).ok().flatten().map(Rc::new)
-            });
+            let bytes = read
+                .entry((snapshot, buffer))
+                .or_insert_with(|| self.trace.read_buffer(snapshot, buffer).ok().flatten().map(Rc::new));
             if let Some(bytes) = bytes {
                 return bytes.get(start as usize..end as usize).map(<[u8]>::to_vec);
             }
