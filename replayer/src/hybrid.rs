@@ -16,14 +16,34 @@ use crate::weights::WeightSource;
 /// What the launches of a step wrote, one entry a launch: a hash over the bytes of each written operand.
 pub(crate) type Trail = Vec<(Origin, Vec<[u8; 16]>)>;
 
+/// What is kept of a launch besides the state that the step ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Nothing.
+    Nothing,
+    /// Hashes of what each launch writes.
+    Trail,
+    /// The bytes that each launch reads, as ranges.
+    Reads,
+    /// What one of the step's own launches writes, by number.
+    Output(usize),
+}
+
+/// What one launch read: ranges of buffers.
+pub(crate) type Reads = Vec<(Origin, Vec<(BufferId, u64, u64)>)>;
+
 /// What came of a hybrid.
 pub(crate) struct Outcome {
     /// The buffers that the step's `after` covers.
     pub(crate) state: State,
     /// One a patch.
     pub(crate) reports: Vec<PatchReport>,
-    /// Empty unless asked for.
+    /// With [`Watch::Trail`].
     pub(crate) trail: Trail,
+    /// With [`Watch::Reads`].
+    pub(crate) reads: Reads,
+    /// With [`Watch::Output`]: the bytes of the first written operand.
+    pub(crate) output: Vec<u8>,
 }
 
 /// Executes steps of one run. Weights are loaded once.
@@ -67,18 +87,18 @@ impl<'a> Hybrid<'a> {
         twin: Option<&Twin<'_>>,
         patches: &[Patch],
         start: Option<&State>,
-        with_trail: bool,
+        watch: Watch,
     ) -> Result<Outcome, ReplayError> {
         let plan = Plan::new(step, twin, patches)?;
         if !plan.own_memory.is_empty() {
             // Another layout of memory needs another machine.
             let mut apart = Hybrid::new(self.run, self.weights)?;
             apart.machine.keep_apart(&plan.own_memory);
-            let outcome = apart.execute_plan(step, twin, &plan, patches, start, with_trail);
+            let outcome = apart.execute_plan(step, twin, &plan, patches, start, watch);
             self.executions += apart.executions;
             return outcome;
         }
-        self.execute_plan(step, twin, &plan, patches, start, with_trail)
+        self.execute_plan(step, twin, &plan, patches, start, watch)
     }
 
     fn execute_plan(
@@ -88,7 +108,7 @@ impl<'a> Hybrid<'a> {
         plan: &Plan,
         patches: &[Patch],
         start: Option<&State>,
-        with_trail: bool,
+        watch: Watch,
     ) -> Result<Outcome, ReplayError> {
         self.executions += 1;
         self.prepare(step, twin, plan)?;
@@ -105,7 +125,7 @@ impl<'a> Hybrid<'a> {
             .collect();
         let mut changed = self.host_writes(step, plan, patches, &mut reports)?;
         self.patch_state(step, twin, patches, &mut reports, &mut changed)?;
-        let mut trail = Trail::new();
+        let (mut trail, mut reads, mut output) = (Trail::new(), Reads::new(), Vec::new());
         let mut writes = plan.writes.iter().peekable();
         for planned in &plan.launches {
             while let Some(write) = writes.next_if(|w| w.position <= planned.item) {
@@ -117,9 +137,22 @@ impl<'a> Hybrid<'a> {
                 self.follow(&launch, &planned.name(), &mut changed, &mut reports)?;
             }
             self.compare_rebound(step, planned, &mut reports)?;
+            if watch == Watch::Reads {
+                let touched = self.machine.touched(&launch)?.into_iter();
+                let read =
+                    touched.filter(|t| t.3.reads()).map(|(buffer, start, end, _)| (buffer, start, end));
+                reads.push((planned.origin, read.collect()));
+            }
             self.machine.run(&launch)?;
-            if with_trail {
-                trail.push((planned.origin, self.written(&launch)?));
+            match watch {
+                Watch::Trail => trail.push((planned.origin, self.written(&launch)?)),
+                Watch::Output(number) if planned.origin == Origin::Own(number) => {
+                    if let Some(range) = launch.bound().into_iter().find(|r| r.access.writes()) {
+                        let id = self.machine.recorded(range.buffer);
+                        output = self.machine.read(id, range.start as u64, range.end - range.start)?;
+                    }
+                }
+                _ => {}
             }
         }
         for write in writes {
@@ -136,7 +169,7 @@ impl<'a> Hybrid<'a> {
                 report.no_effect = no_effect(step, report, &patch.target);
             }
         }
-        Ok(Outcome { state, reports, trail })
+        Ok(Outcome { state, reports, trail, reads, output })
     }
 
     /// Allocates what the plan works on, in order of allocation, and gives back what it does not.

@@ -9,6 +9,7 @@ mod at;
 mod cursor;
 mod diff;
 mod error;
+mod explain;
 mod finding;
 mod history;
 mod hybrid;
@@ -37,6 +38,10 @@ mod weights;
 pub use at::At;
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
+pub use explain::{
+    BUDGET, CauseReport, Evidence, Exonerated, ExplainOptions, ExplainReport, Proof, SidedFinding, Verdict,
+    explain,
+};
 pub use finding::Finding;
 pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{

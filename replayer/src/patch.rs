@@ -8,13 +8,14 @@
 //! | `bind:last_codes@0=last_codes@1` | every operand of the step that is bound to the one |
 //! | `launch:14=skip` | a launch that does not run |
 //! | `launch:other:14=insert` | a launch of the other run that runs too, in its place there |
-//! | `graph:3=launch` | a graph captured in the step that is launched as well |
+//! | `graph:3=launch`, `graph:0-5=launch` | graphs captured in the step that are launched as well |
 //! | `graph:0=graph:1` | another captured graph launched in place of one |
 //! | `write:seq_lens=drop`, `=other` | the host's writes to a buffer in this step |
 //! | `memory:delay_count=own` | a buffer that shares memory with another gets its own |
 //!
-//! A launch is named by its number in the step (as `log` shows it), its label, its op, or `*`. Several are
-//! changed where several match; with `=other` those that have no such difference are left alone.
+//! A launch is named by its number in the step (as `log` shows it), several by numbers and inclusive ranges
+//! (`13-17,30`), by their label, their op, or `*`. With `=other` those that have no such difference are left
+//! alone.
 
 use crate::ReplayError;
 use crate::recorded::RecordedStep;
@@ -28,8 +29,8 @@ pub(crate) use state::StatePatch;
 pub(crate) enum Select {
     /// All.
     All,
-    /// By number.
-    Number(usize),
+    /// By number, in inclusive ranges.
+    Numbers(Vec<(usize, usize)>),
     /// By label or op.
     Name(String),
 }
@@ -38,7 +39,7 @@ impl Select {
     fn parse(text: &str) -> Select {
         match text {
             "*" => Select::All,
-            _ => text.parse().map_or_else(|_| Select::Name(text.to_owned()), Select::Number),
+            _ => ranges(text).map_or_else(|| Select::Name(text.to_owned()), Select::Numbers),
         }
     }
 
@@ -47,13 +48,60 @@ impl Select {
         let meant = |(n, launch): (usize, &crate::program::StepLaunch)| {
             let hit = match self {
                 Select::All => true,
-                Select::Number(number) => n == *number,
+                Select::Numbers(ranges) => ranges.iter().any(|r| (r.0..=r.1).contains(&n)),
                 Select::Name(name) => launch.record.label == *name || launch.record.op == *name,
             };
             hit.then_some(n)
         };
         step.launches.iter().enumerate().filter_map(meant).collect()
     }
+}
+
+/// Numbers and inclusive ranges: `13-17,30`.
+fn ranges(text: &str) -> Option<Vec<(usize, usize)>> {
+    let range = |part: &str| {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        let (a, b) = (a.trim().parse().ok()?, b.trim().parse().ok()?);
+        (a <= b).then_some((a, b))
+    };
+    text.split(',').map(range).collect()
+}
+
+/// The same patches with numbered ones of a kind written as one.
+pub(crate) fn compressed(patches: &[String]) -> Vec<String> {
+    let mut numbered: Vec<((String, String), Vec<usize>)> = Vec::new();
+    let mut rest = Vec::new();
+    for patch in patches {
+        let parts = patch.split_once('=').and_then(|(left, right)| {
+            let (kind, number) = left.rsplit_once(':')?;
+            let joins = matches!(
+                (kind, right),
+                ("launch", "skip") | ("launch:other", "insert") | ("graph", "launch")
+            );
+            Some(((kind.to_owned(), right.to_owned()), number.parse().ok().filter(|_| joins)?))
+        });
+        match parts {
+            Some((key, number)) => match numbered.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, numbers)) => numbers.push(number),
+                None => numbered.push((key, vec![number])),
+            },
+            None => rest.push(patch.clone()),
+        }
+    }
+    let joined = numbered.into_iter().map(|((kind, what), mut numbers)| {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for n in numbers {
+            match runs.last_mut() {
+                Some(run) if run.1 + 1 == n => run.1 = n,
+                _ => runs.push((n, n)),
+            }
+        }
+        let run = |&(a, b): &(usize, usize)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+        format!("{kind}:{}={what}", runs.iter().map(run).collect::<Vec<_>>().join(","))
+    });
+    joined.chain(rest).collect()
 }
 
 /// What a patch changes.
@@ -69,8 +117,8 @@ pub(crate) enum Target {
     Skip(Select),
     /// Launches of the other run.
     Insert(Select),
-    /// A captured graph that is launched.
-    Launch(u32),
+    /// Captured graphs that are launched, in inclusive ranges of their numbers.
+    Launch(Vec<(usize, usize)>),
     /// Another graph in place of one.
     Swap(u32, u32),
     /// The host's writes to a buffer: dropped, or those of the other run.
@@ -128,7 +176,11 @@ impl Patch {
             },
             Some(("graph", id)) => match right.strip_prefix("graph:") {
                 Some(other) => Target::Swap(graph(text, id)?, graph(text, other)?),
-                None if right == "launch" => Target::Launch(graph(text, id)?),
+                None if right == "launch" => {
+                    let graphs = ranges(id)
+                        .ok_or_else(|| wrong(text, format!("`{id}` names no graphs: write 3, or 0-5")))?;
+                    Target::Launch(graphs)
+                }
                 None => return Err(wrong(text, "write graph:3=launch or graph:0=graph:1")),
             },
             Some(("write", buffer)) => match right {

@@ -250,7 +250,7 @@ impl Plan {
                 let none = || wrong(&patch.text, "there is no other trace: give a second one");
                 let twin = twin.ok_or_else(none)?;
                 let mut numbers = selected(twin.step, select, &patch.text)?;
-                if !matches!(select, Select::Number(_)) {
+                if !matches!(select, Select::Numbers(_)) {
                     // By name: those that this run lacks.
                     numbers.retain(|n| twin.alignment.only_b.contains(n));
                     if numbers.is_empty() {
@@ -261,7 +261,13 @@ impl Plan {
                     self.insert(step, twin, index, number);
                 }
             }
-            Target::Launch(id) => self.launch_graph(step, index, patch, *id)?,
+            Target::Launch(graphs) => {
+                for id in
+                    graphs.iter().flat_map(|&(a, b)| a..=b.min(a.saturating_add(step.trace().graphs().len())))
+                {
+                    self.launch_graph(step, index, patch, id as u32)?;
+                }
+            }
             Target::Swap(id, other) => self.swap_graph(step, index, patch, *id, *other)?,
             Target::Own(name) => {
                 let id = crate::selection::resolve(step.trace(), &step.record, name)?;

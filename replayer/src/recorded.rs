@@ -58,6 +58,18 @@ impl<'a> Run<'a> {
         Ok(RecordedStep { run: self, index, record, launches, before, after, live })
     }
 
+    /// A step without its state: its records alone.
+    ///
+    /// # Errors
+    /// [`ReplayError::Opaque`] where it cannot be executed.
+    pub(crate) fn light(&self, index: usize) -> Result<RecordedStep<'_>, ReplayError> {
+        let record = self.trace.step(index)?;
+        let launches = launches(self.trace, &record)?;
+        let live = self.lifetimes.live_at(index);
+        let (before, after) = (State::new(), State::new());
+        Ok(RecordedStep { run: self, index, record, launches, before, after, live })
+    }
+
     /// The bytes of a buffer before the step's host writes: what the newest earlier snapshot that covers it
     /// says. `None` where there is none.
     pub(crate) fn earlier(&self, index: usize, buffer: BufferId) -> Result<Option<Vec<u8>>, ReplayError> {

@@ -7,7 +7,7 @@ use crate::ReplayError;
 use crate::align::align;
 use crate::at::At;
 use crate::diff::comparable;
-use crate::hybrid::Hybrid;
+use crate::hybrid::{Hybrid, Watch};
 use crate::pairing::Pairing;
 use crate::patch::Patch;
 use crate::plan::Twin;
@@ -87,12 +87,12 @@ pub fn step(
     });
     let twin = both.as_ref().map(|(step, pairing, alignment)| Twin { step, pairing, alignment });
     let mut hybrid = Hybrid::new(&run, weights)?;
-    let plain = hybrid.execute(&step, twin.as_ref(), &[], None, false)?;
+    let plain = hybrid.execute(&step, twin.as_ref(), &[], None, Watch::Nothing)?;
     let equal = plain.state.iter().all(|(id, bytes)| step.after.get(id).is_none_or(|after| after == bytes));
     let self_check = if equal { "equal" } else { "differs" };
     let outcome = match patches.is_empty() {
         true => plain,
-        false => hybrid.execute(&step, twin.as_ref(), &patches, None, false)?,
+        false => hybrid.execute(&step, twin.as_ref(), &patches, None, Watch::Nothing)?,
     };
     let (outputs, not_compared) = compare(&step, twin.as_ref(), &outcome.state);
     // Nothing compared, or a machine that does not reproduce the recording, proves nothing.

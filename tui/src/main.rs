@@ -6,6 +6,7 @@ mod demo;
 mod device;
 mod diff;
 mod doctor;
+mod explain;
 mod failure;
 mod history;
 mod info;
@@ -41,6 +42,7 @@ Look:
 
 Prove:
   step    One step again, patched twinstep step a.twin b.twin --at 2 --patch last_codes=other
+  explain Why two runs differ    twinstep explain a.twin b.twin
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
@@ -79,6 +81,7 @@ enum Command {
     History(history::Args),
     Diff(diff::Args),
     Step(step::Args),
+    Explain(explain::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
 }
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::History(args) => history::run(&args, &mut out),
         Command::Diff(args) => diff::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
+        Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
     };

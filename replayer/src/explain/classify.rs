@@ -153,10 +153,13 @@ fn merge(causes: &mut Vec<Cause>, cause: Cause) {
     match causes.iter_mut().find(alike) {
         Some(known) => {
             known.families.extend(&cause.families);
-            for buffer in cause.buffers.into_iter().filter(|b| !known.buffers.contains(b)).collect::<Vec<_>>() {
+            for buffer in cause.buffers.into_iter().filter(|b| !known.buffers.contains(b)).collect::<Vec<_>>()
+            {
                 known.buffers.push(buffer);
             }
-            for name in cause.arguments.into_iter().filter(|a| !known.arguments.contains(a)).collect::<Vec<_>>() {
+            for name in
+                cause.arguments.into_iter().filter(|a| !known.arguments.contains(a)).collect::<Vec<_>>()
+            {
                 known.arguments.push(name);
             }
             known.sentence = format!("{}; {}", known.sentence, cause.sentence);
@@ -386,19 +389,29 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
     let shares = sharing(step, id);
     let (kind, sentence, buffer) = if let Some(with) = shares {
         let with = step.buffer_name(with);
-        let text = format!("{owner} of {letter} is bound to {name}, whose memory was handed out again to {with}: {what} works on it, where {should} is meant");
+        let text = format!(
+            "{owner} of {letter} is bound to {name}, whose memory was handed out again to {with}: {what} works on it, where {should} is meant"
+        );
         (Kind::AliasedMemory, text, id)
     } else if freed {
-        let text = format!("{owner} of {letter} is still bound to {name}, which was given back: {what} works on it, where {should} is meant");
+        let text = format!(
+            "{owner} of {letter} is still bound to {name}, which was given back: {what} works on it, where {should} is meant"
+        );
         (Kind::UseAfterFree, text, id)
     } else if let Some(counter) = expected.filter(|&e| stuck_counter(context, at, e)) {
-        let text = format!("{} keeps its value in {letter}: {what} advances {name} in its place", step.short_name(counter));
+        let text = format!(
+            "{} keeps its value in {letter}: {what} advances {name} in its place",
+            step.short_name(counter)
+        );
         (Kind::CounterNotAdvanced, text, counter)
     } else if outcome_in_padding(pair) {
-        let text = format!("{what} of {letter} works on {name} where {should} is meant, and only rows that no request occupies differ");
+        let text = format!(
+            "{what} of {letter} works on {name} where {should} is meant, and only rows that no request occupies differ"
+        );
         (Kind::PaddingLeak, text, id)
     } else if graph.is_some() {
-        let text = format!("{owner} of {letter} is bound to {name}: {what} works on it, where {should} is meant");
+        let text =
+            format!("{owner} of {letter} is bound to {name}: {what} works on it, where {should} is meant");
         (Kind::StaleBinding, text, id)
     } else {
         (Kind::Unknown, format!("{what} works on {name} in {letter}, where the other run has {should}"), id)
@@ -420,9 +433,10 @@ fn sharing(step: &RecordedStep<'_>, id: BufferId) -> Option<BufferId> {
         Some((start, start.checked_add(record.bytes)?))
     };
     let (start, end) = range(id)?;
-    step.run.lifetimes.known(step.index).find(|&other| {
-        other > id && range(other).is_some_and(|(a, b)| a < end && start < b)
-    })
+    step.run
+        .lifetimes
+        .known(step.index)
+        .find(|&other| other > id && range(other).is_some_and(|(a, b)| a < end && start < b))
 }
 
 /// An operand on another part of the same buffer, or on a buffer of another size.
@@ -449,7 +463,8 @@ fn view(context: &Context<'_>, family: &Family, op: &str, operand: &str) -> Caus
     let what = context.launches(at, &numbers);
     let name = step.short_name(mine.buffer);
     let letter = context.letter(at);
-    let shapes = format!("{:?} in {letter}, {:?} in {}", mine.shape, theirs.shape, context.letter(at.other()));
+    let shapes =
+        format!("{:?} in {letter}, {:?} in {}", mine.shape, theirs.shape, context.letter(at.other()));
     let kind = if outcome_in_padding(context.pair) {
         Kind::PaddingLeak
     } else if scratch && smaller && elements(mine) < elements(theirs) {
@@ -481,7 +496,8 @@ fn unlaunched(context: &Context<'_>, family: &Family, side: Side) -> Cause {
     let graphs = crate::explain::family::unlaunched(step).unwrap_or_default();
     let numbers = context.numbers(family, side.other());
     let first = graphs.first().map_or(0, |g| g.0);
-    let label = graphs.first().and_then(|g| step.trace().graph(*g)).map_or(String::new(), |g| g.label.clone());
+    let label =
+        graphs.first().and_then(|g| step.trace().graph(*g)).map_or(String::new(), |g| g.label.clone());
     let more = if graphs.len() > 1 { format!(" and {} more", graphs.len() - 1) } else { String::new() };
     let outputs: Vec<String> = graphs
         .iter()
@@ -543,9 +559,8 @@ fn missing(context: &Context<'_>, family: &Family, lacking: Side, op: &str) -> C
 
 fn dispatch(context: &Context<'_>, family: &Family, side: Side, launched: u32, right: u32) -> Cause {
     let step = context.pair.side(side);
-    let label = |id: u32| {
-        step.trace().graph(twinstep_traces::GraphId(id)).map_or(String::new(), |g| g.label.clone())
-    };
+    let label =
+        |id: u32| step.trace().graph(twinstep_traces::GraphId(id)).map_or(String::new(), |g| g.label.clone());
     let sentence = format!(
         "{} launches graph {launched} ({}) where graph {right} ({}) is what {} runs",
         context.letter(side),
@@ -618,9 +633,8 @@ fn host_writes(context: &Context<'_>, ids: (BufferId, BufferId)) -> Cause {
         (a, b) if b.is_subset(&a) => Some(Side::B),
         _ => None,
     };
-    let values = |w: &[twinstep_traces::HostWrite]| {
-        w.iter().map(|w| (w.offset, w.bytes.clone())).collect::<Vec<_>>()
-    };
+    let values =
+        |w: &[twinstep_traces::HostWrite]| w.iter().map(|w| (w.offset, w.bytes.clone())).collect::<Vec<_>>();
     let late = |side: Side| {
         let (mine, theirs) = if side == Side::A { (&x, &ey) } else { (&y, &ex) };
         let late: Vec<_> = mine.iter().filter(|w| w.position > 0).cloned().collect();
@@ -673,11 +687,8 @@ fn captured_run(pair: &Pair<'_>) -> Option<Side> {
 /// State that the step was given: who wrote it last is looked up by the caller.
 fn state(context: &Context<'_>, ids: (BufferId, BufferId)) -> Cause {
     let name = context.pair.a.short_name(ids.0);
-    let mut found = cause(
-        Kind::Unknown,
-        context.broken_side(),
-        format!("the step is given other values in {name}"),
-    );
+    let mut found =
+        cause(Kind::Unknown, context.broken_side(), format!("the step is given other values in {name}"));
     found.buffers = vec![name];
     found
 }

@@ -86,10 +86,8 @@ pub(crate) struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     pub(crate) fn new(a: &'a RecordedStep<'a>, b: &'a RecordedStep<'a>) -> Pair<'a> {
-        let pairing = Pairing::at(
-            (a.trace(), &a.run.lifetimes, a.index),
-            (b.trace(), &b.run.lifetimes, b.index),
-        );
+        let pairing =
+            Pairing::at((a.trace(), &a.run.lifetimes, a.index), (b.trace(), &b.run.lifetimes, b.index));
         let alignment = align((a.trace(), &a.launches), (b.trace(), &b.launches));
         Pair { a, b, pairing, alignment }
     }
@@ -179,8 +177,8 @@ fn state(pair: &Pair<'_>, found: &mut Vec<Family>) {
         } else {
             BTreeSet::new()
         };
-        let unexplained = x.len() != y.len()
-            || (0..x.len()).any(|i| x[i] != y[i] && !written.contains(&(i as u64)));
+        let unexplained =
+            x.len() != y.len() || (0..x.len()).any(|i| x[i] != y[i] && !written.contains(&(i as u64)));
         if unexplained {
             let into_a = vec![format!("{}=other", a.short_name(id))];
             let into_b = Some(vec![format!("{}=other", b.short_name(twin))]);
@@ -361,10 +359,8 @@ fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Fa
     for other in step.trace().graphs().iter().filter(|g| !launched.contains(&g.id.0)) {
         let Ok(records) = nodes(step.trace(), other.id) else { continue };
         let item = step.launches.iter().find(|l| l.graph.is_some_and(|g| g.0 == graph)).map_or(0, |l| l.item);
-        let swapped: Vec<StepLaunch> = records
-            .into_iter()
-            .map(|record| StepLaunch { item, graph: Some(other.id), record })
-            .collect();
+        let swapped: Vec<StepLaunch> =
+            records.into_iter().map(|record| StepLaunch { item, graph: Some(other.id), record }).collect();
         let rest = step.launches.iter().filter(|l| l.graph.is_none_or(|g| g.0 != graph)).cloned();
         let mut launches: Vec<StepLaunch> = rest.chain(swapped).collect();
         launches.sort_by_key(|l| l.item);

@@ -9,16 +9,16 @@ use std::collections::BTreeSet;
 
 use crate::ReplayError;
 use crate::explain::family::{Family, Pair, Side};
-use crate::hybrid::{Hybrid, Outcome};
+use crate::hybrid::{Hybrid, Outcome, Watch};
 use crate::patch::Patch;
 use crate::plan::Twin;
 use crate::recorded::State;
 
 /// Executes hybrids of a pair of steps, and counts them.
-pub(crate) struct Judge<'a, 'h> {
-    pub(crate) pair: &'a Pair<'a>,
-    pub(crate) hybrid_a: &'h mut Hybrid<'a>,
-    pub(crate) hybrid_b: &'h mut Hybrid<'a>,
+pub(crate) struct Judge<'p, 'r, 'h> {
+    pub(crate) pair: &'p Pair<'p>,
+    pub(crate) hybrid_a: &'h mut Hybrid<'r>,
+    pub(crate) hybrid_b: &'h mut Hybrid<'r>,
     /// Executions that may still be made.
     pub(crate) budget: usize,
     /// Called after each.
@@ -37,7 +37,7 @@ pub(crate) enum Answer {
     Unresolved,
 }
 
-impl<'a> Judge<'a, '_> {
+impl Judge<'_, '_, '_> {
     /// Executes one side's step with patches.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl<'a> Judge<'a, '_> {
         side: Side,
         patches: &[String],
         start: Option<&State>,
-        with_trail: bool,
+        watch: Watch,
     ) -> Result<Outcome, ReplayError> {
         if self.budget == 0 {
             return Err(ReplayError::Opaque("the budget of re-executions is used up".to_owned()));
@@ -57,12 +57,13 @@ impl<'a> Judge<'a, '_> {
         (self.progress)(self.executions);
         let step = self.pair.side(side);
         let patches = patches.iter().map(|text| Patch::parse(step, text)).collect::<Result<Vec<_>, _>>()?;
-        let reversed = (side == Side::B).then(|| (self.pair.pairing.reversed(), self.pair.alignment.reversed()));
+        let reversed =
+            (side == Side::B).then(|| (self.pair.pairing.reversed(), self.pair.alignment.reversed()));
         let (pairing, alignment) =
             reversed.as_ref().map_or((&self.pair.pairing, &self.pair.alignment), |(p, a)| (p, a));
         let twin = Twin { step: self.pair.side(side.other()), pairing, alignment };
         let hybrid = if side == Side::A { &mut *self.hybrid_a } else { &mut *self.hybrid_b };
-        hybrid.execute(step, Some(&twin), &patches, start, with_trail)
+        hybrid.execute(step, Some(&twin), &patches, start, watch)
     }
 
     /// Buffers of one side's outcome that differ from the other run's, by their identity on that side.
@@ -84,7 +85,7 @@ impl<'a> Judge<'a, '_> {
 
     /// Whether one side's step with these patches equals the other run's.
     pub(crate) fn equals(&mut self, side: Side, patches: &[String]) -> Answer {
-        match self.execute(side, patches, None, false) {
+        match self.execute(side, patches, None, Watch::Nothing) {
             Ok(outcome) if self.differing(side, &outcome.state).is_empty() => Answer::Equal,
             Ok(_) => Answer::Differs,
             Err(_) => Answer::Unresolved,
@@ -118,13 +119,15 @@ pub(crate) struct Decision {
     pub(crate) alone: Vec<Answer>,
     /// Whether patching the set's opposite into the other run gives this run's outcome.
     pub(crate) reverse: Answer,
+    /// The patches of the other run that were tried for that.
+    pub(crate) reverse_patches: Vec<String>,
 }
 
 /// Most differences whose pairs are tried.
 const PAIRS_OF: usize = 12;
 
 /// Searches on one side.
-pub(crate) fn search(judge: &mut Judge<'_, '_>, families: &[Family], side: Side) -> Decision {
+pub(crate) fn search(judge: &mut Judge<'_, '_, '_>, families: &[Family], side: Side) -> Decision {
     let everything: BTreeSet<usize> = (0..families.len()).collect();
     let mut decision = Decision {
         side,
@@ -132,11 +135,13 @@ pub(crate) fn search(judge: &mut Judge<'_, '_>, families: &[Family], side: Side)
         sets: Vec::new(),
         alone: vec![Answer::Unresolved; families.len()],
         reverse: Answer::Unresolved,
+        reverse_patches: Vec::new(),
     };
-    let mut ask = |judge: &mut Judge<'_, '_>, which: &BTreeSet<usize>| match patches(families, which, side) {
-        Some(patches) => judge.equals(side, &patches),
-        None => Answer::Unresolved,
-    };
+    let mut ask =
+        |judge: &mut Judge<'_, '_, '_>, which: &BTreeSet<usize>| match patches(families, which, side) {
+            Some(patches) => judge.equals(side, &patches),
+            None => Answer::Unresolved,
+        };
     for i in 0..families.len() {
         decision.alone[i] = ask(judge, &BTreeSet::from([i]));
     }
@@ -157,7 +162,7 @@ pub(crate) fn search(judge: &mut Judge<'_, '_>, families: &[Family], side: Side)
         }
     }
     // Other explanations as small as that: a set that holds a set already found is none.
-    let mut try_set = |judge: &mut Judge<'_, '_>, set: BTreeSet<usize>| {
+    let mut try_set = |judge: &mut Judge<'_, '_, '_>, set: BTreeSet<usize>| {
         if !sets.iter().any(|known| known.is_subset(&set)) && ask(judge, &set) == Answer::Equal {
             sets.push(set);
         }
@@ -178,15 +183,20 @@ pub(crate) fn search(judge: &mut Judge<'_, '_>, families: &[Family], side: Side)
     let minimal = |set: &BTreeSet<usize>| !sets.iter().any(|other| other != set && other.is_subset(set));
     decision.sets = sets.iter().filter(|set| minimal(set)).cloned().collect();
     if let [only] = &decision.sets[..] {
-        decision.reverse = reverse(judge, families, only, side);
+        (decision.reverse, decision.reverse_patches) = reverse(judge, families, only, side);
     }
     decision
 }
 
 /// Patches the other run with the opposite of a set: it must give this run's outcome.
-fn reverse(judge: &mut Judge<'_, '_>, families: &[Family], set: &BTreeSet<usize>, side: Side) -> Answer {
+fn reverse(
+    judge: &mut Judge<'_, '_, '_>,
+    families: &[Family],
+    set: &BTreeSet<usize>,
+    side: Side,
+) -> (Answer, Vec<String>) {
     let back = side.other();
-    let Some(mut all) = patches(families, set, back) else { return Answer::Unresolved };
+    let Some(mut all) = patches(families, set, back) else { return (Answer::Unresolved, Vec::new()) };
     // Memory that only this run reads before writing it has to be as it was here.
     let (step, other) = (judge.pair.side(side), judge.pair.side(back));
     for &id in step.before.keys() {
@@ -201,11 +211,11 @@ fn reverse(judge: &mut Judge<'_, '_>, families: &[Family], set: &BTreeSet<usize>
             all.push(format!("{}=other", other.short_name(twin)));
         }
     }
-    judge.equals(back, &all)
+    (judge.equals(back, &all), all)
 }
 
 /// The members of a set's patches that are needed: each is left out once, all others kept.
-pub(crate) fn needed_patches(judge: &mut Judge<'_, '_>, side: Side, all: &[String]) -> Vec<String> {
+pub(crate) fn needed_patches(judge: &mut Judge<'_, '_, '_>, side: Side, all: &[String]) -> Vec<String> {
     let mut kept = all.to_vec();
     for patch in all {
         if kept.len() == 1 {
