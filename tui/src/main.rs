@@ -3,6 +3,7 @@
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
 mod demo;
+mod dev;
 mod device;
 mod diff;
 mod doctor;
@@ -43,6 +44,7 @@ Prove:
 
 Keep:
   doctor  What this machine does  twinstep doctor
+  dev     Faults to plant         twinstep dev faults
 
 Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
 Every command takes --json and --help.";
@@ -78,6 +80,7 @@ enum Command {
     Step(step::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
+    Dev(dev::Args),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Step(args) => step::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
+        Command::Dev(args) => dev::run(&args, &mut out),
     };
     match result {
         Ok(status) => ExitCode::from(status as u8),
