@@ -8,7 +8,7 @@ use crate::output::{Output, Status};
 
 /// What those who test twinstep need.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  twinstep dev faults")]
+#[command(arg_required_else_help = false, after_help = "Example:\n  twinstep dev faults")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
