@@ -5,12 +5,14 @@
 //! before it writes it.
 
 mod buffers;
+mod capture;
 mod codec;
 pub mod config;
 mod convert;
 mod error;
 mod fault;
 mod options;
+mod plan;
 pub mod profile;
 mod ranges;
 mod rope;
@@ -22,7 +24,7 @@ mod voice;
 mod wav;
 
 pub use error::RecordError;
-pub use fault::Fault;
+pub use fault::{About, Fault, Needs};
 pub use options::{KvType, Mode, ROWS_MAX, RecordOptions, WeightsType};
 pub use session::{Progress, Recording, Spoken, record, run_record, speakable};
 pub use talker::Sampling;

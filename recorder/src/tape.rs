@@ -70,6 +70,15 @@ impl Tracked {
     }
 }
 
+/// A buffer whose memory others share.
+struct Shared {
+    buffer: kernels::BufferId,
+    /// In whose memory it lies, and from which byte on.
+    root: kernels::BufferId,
+    offset: usize,
+    bytes: usize,
+}
+
 /// The log of the step in progress.
 #[derive(Default)]
 struct Log {
@@ -85,6 +94,7 @@ struct Log {
 struct Recording<S: Storage> {
     writer: TraceWriter<S>,
     tracked: BTreeMap<kernels::BufferId, Tracked>,
+    shared: Vec<Shared>,
     log: Log,
 }
 
@@ -99,8 +109,12 @@ pub(crate) struct Tape<S: Storage> {
 impl<S: Storage> Tape<S> {
     /// A tape that only passes on, or one that records into `writer`.
     pub(crate) fn new(stream: Stream, writer: Option<TraceWriter<S>>) -> Self {
-        let recording =
-            writer.map(|writer| Recording { writer, tracked: BTreeMap::new(), log: Log::default() });
+        let recording = writer.map(|writer| Recording {
+            writer,
+            tracked: BTreeMap::new(),
+            shared: Vec::new(),
+            log: Log::default(),
+        });
         Tape { stream, recording, at: At { kind: StepKind::Setup, request: 0, step: 0 }, captured: None }
     }
 
@@ -112,17 +126,52 @@ impl<S: Storage> Tape<S> {
         chunk_bytes: usize,
     ) -> Result<Buffer, RecordError> {
         let buffer = self.stream.allocate(spec)?;
+        self.allocated(&buffer, contents, chunk_bytes)?;
+        Ok(buffer)
+    }
+
+    /// Allocates a buffer where another one lies, live or retired.
+    pub(crate) fn allocate_in(
+        &mut self,
+        spec: BufferSpec,
+        chunk_bytes: usize,
+        donor: kernels::BufferId,
+    ) -> Result<Buffer, RecordError> {
+        let buffer = self.stream.allocate_in(spec, donor, 0)?;
+        self.allocated(&buffer, None, chunk_bytes)?;
         if let Some(recording) = &mut self.recording {
-            let address = self.stream.address(buffer.id);
-            let record = convert::buffer(&buffer, contents, chunk_bytes, address);
-            let id = recording.writer.add_buffer(&record)?;
-            debug_assert_eq!(id.0, buffer.id.0, "both count allocations");
-            recording.log.items.push(Item::Allocate { buffer: id });
-            let (bytes, role) = (buffer.bytes(), buffer.role);
-            let tracked = Tracked { bytes, chunk_bytes, role, covered: false, dirty: Ranges::default() };
-            recording.tracked.insert(buffer.id, tracked);
+            recording.share(buffer.id, buffer.bytes(), donor);
+            recording.mark(buffer.id, 0, buffer.bytes());
         }
         Ok(buffer)
+    }
+
+    fn allocated(
+        &mut self,
+        buffer: &Buffer,
+        contents: Option<Contents>,
+        chunk_bytes: usize,
+    ) -> Result<(), RecordError> {
+        let Some(recording) = &mut self.recording else { return Ok(()) };
+        let address = self.stream.address(buffer.id);
+        let record = convert::buffer(buffer, contents, chunk_bytes, address);
+        let id = recording.writer.add_buffer(&record)?;
+        debug_assert_eq!(id.0, buffer.id.0, "both count allocations");
+        recording.log.items.push(Item::Allocate { buffer: id });
+        let (bytes, role) = (buffer.bytes(), buffer.role);
+        let tracked = Tracked { bytes, chunk_bytes, role, covered: false, dirty: Ranges::default() };
+        recording.tracked.insert(buffer.id, tracked);
+        Ok(())
+    }
+
+    /// Gives a buffer back to a pool that keeps its memory. Graphs may still use it, so snapshots go on
+    /// covering it.
+    pub(crate) fn retire(&mut self, buffer: kernels::BufferId) -> Result<(), RecordError> {
+        self.stream.retire(buffer)?;
+        if let Some(recording) = &mut self.recording {
+            recording.log.items.push(Item::Free { buffer: traces::BufferId(buffer.0) });
+        }
+        Ok(())
     }
 
     /// Gives a buffer back.
@@ -156,10 +205,18 @@ impl<S: Storage> Tape<S> {
                 bytes: bytes.to_vec(),
             });
             recording.mark(view.buffer, view.offset, view.offset + bytes.len());
-            let written = recording.log.written.entry(view.buffer).or_default();
-            written.insert(view.offset, view.offset + bytes.len());
+            recording.wrote(view.buffer, view.offset, view.offset + bytes.len());
         }
         Ok(())
+    }
+
+    /// A host write of values.
+    pub(crate) fn write_values<T: bytemuck::NoUninit>(
+        &mut self,
+        view: &View,
+        values: &[T],
+    ) -> Result<(), RecordError> {
+        self.write(view, bytemuck::cast_slice(values))
     }
 
     /// A host read; what is decided from it is said with [`Tape::decide`].
@@ -193,9 +250,25 @@ impl<S: Storage> Tape<S> {
         }
         if let Some(recording) = &mut self.recording {
             recording.prepare(&mut self.stream, std::slice::from_ref(&launch))?;
-            recording.log.items.push(Item::Launch(convert::launch(&launch)));
+            recording.log.items.push(Item::Launch(convert::launch(&launch, 0)));
         }
         Ok(self.stream.launch(&launch.launch)?)
+    }
+
+    /// Runs a launch now, even during a capture: on a stream that is not captured.
+    pub(crate) fn launch_aside(&mut self, launch: &Labelled) -> Result<(), RecordError> {
+        if let Some(recording) = &mut self.recording {
+            if self.captured.is_none() {
+                recording.prepare(&mut self.stream, std::slice::from_ref(launch))?;
+            } else {
+                // Nothing can be read now, so all that it may write counts as written.
+                for range in launch.launch.bound().iter().filter(|range| range.access.writes()) {
+                    recording.mark(range.buffer, range.start, range.end);
+                }
+            }
+            recording.log.items.push(Item::Launch(convert::launch(launch, 1)));
+        }
+        Ok(self.stream.launch_aside(&launch.launch)?)
     }
 
     /// Starts a capture.
@@ -210,7 +283,7 @@ impl<S: Storage> Tape<S> {
         let graph = self.stream.end_capture()?;
         let nodes = self.captured.take().unwrap_or_default();
         if let Some(recording) = &mut self.recording {
-            let items = nodes.iter().map(|node| Item::Launch(convert::launch(node))).collect();
+            let items = nodes.iter().map(|node| Item::Launch(convert::launch(node, 0))).collect();
             let id = traces::GraphId(graph.id().0);
             let program = recording.writer.add_program(&Program { items })?;
             let captured_at = (self.at.request, self.at.step);
@@ -299,14 +372,62 @@ impl<S: Storage> Tape<S> {
 }
 
 impl<S: Storage> Recording<S> {
+    /// Notes that a buffer lies in the memory of another.
+    fn share(&mut self, buffer: kernels::BufferId, bytes: usize, donor: kernels::BufferId) {
+        let host = self.shared.iter().find(|s| s.buffer == donor).map(|s| (s.root, s.offset));
+        let (root, offset) = host.unwrap_or((donor, 0));
+        if let (None, Some(tracked)) = (host, self.tracked.get(&donor)) {
+            self.shared.push(Shared { buffer: donor, root, offset, bytes: tracked.bytes });
+        }
+        self.shared.push(Shared { buffer, root, offset, bytes });
+    }
+
+    /// Bytes of a buffer, and of all others that share them.
+    fn names_of(
+        &self,
+        buffer: kernels::BufferId,
+        start: usize,
+        end: usize,
+    ) -> Vec<(kernels::BufferId, usize, usize)> {
+        let mut names = vec![(buffer, start, end)];
+        let Some(own) = self.shared.iter().find(|s| s.buffer == buffer) else { return names };
+        let (start, end) = (own.offset + start, own.offset + end);
+        for other in self.shared.iter().filter(|s| s.root == own.root && s.buffer != buffer) {
+            let (from, to) = (start.max(other.offset), end.min(other.offset + other.bytes));
+            if from < to {
+                names.push((other.buffer, from - other.offset, to - other.offset));
+            }
+        }
+        names
+    }
+
+    /// Notes bytes that may have changed since the last snapshot.
     fn mark(&mut self, buffer: kernels::BufferId, start: usize, end: usize) {
-        if let Some(tracked) = self.tracked.get_mut(&buffer) {
-            tracked.dirty.insert(start, end);
+        for (buffer, start, end) in self.names_of(buffer, start, end) {
+            if let Some(tracked) = self.tracked.get_mut(&buffer) {
+                tracked.dirty.insert(start, end);
+            }
+        }
+    }
+
+    /// Notes bytes that were written whatever the values are.
+    fn wrote(&mut self, buffer: kernels::BufferId, start: usize, end: usize) {
+        for (buffer, start, end) in self.names_of(buffer, start, end) {
+            self.log.written.entry(buffer).or_default().insert(start, end);
         }
     }
 
     /// Before launches run: captures what they read and nobody declared, and notes what they write.
     fn prepare(&mut self, stream: &mut Stream, launches: &[Labelled]) -> Result<(), RecordError> {
+        // What shares memory is captured before any of its names is used: a write through one of them would
+        // change what the others held when the step began.
+        for view in launches.iter().flat_map(|labelled| labelled.launch.views()) {
+            let own = self.shared.iter().find(|s| s.buffer == view.buffer).map(|s| s.root);
+            let names = self.shared.iter().filter(|s| Some(s.root) == own).map(|s| s.buffer);
+            for buffer in names.collect::<Vec<_>>() {
+                self.capture_late(stream, buffer)?;
+            }
+        }
         for Labelled { launch, .. } in launches {
             let definite = launch.definite_writes();
             for range in launch.bound() {
@@ -321,7 +442,7 @@ impl<S: Storage> Recording<S> {
                 self.mark(range.buffer, range.start, range.end);
             }
             for range in definite {
-                self.log.written.entry(range.buffer).or_default().insert(range.start, range.end);
+                self.wrote(range.buffer, range.start, range.end);
             }
         }
         Ok(())

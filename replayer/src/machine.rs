@@ -153,11 +153,7 @@ impl<'a> Machine<'a> {
         if self.bound_by_a_graph(id)? {
             return Ok(());
         }
-        if let Some(address) = self.trace.buffer(id).and_then(|record| record.address) {
-            if self.placed.get(&address) == Some(&id) {
-                self.placed.remove(&address);
-            }
-        }
+        self.placed.retain(|_, placed| *placed != id);
         let Some(buffer) = self.ids.remove(&id) else {
             return Err(ReplayError::Opaque(format!("buffer {} is freed but not allocated", id.0)));
         };

@@ -3,6 +3,7 @@
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
 mod demo;
+mod dev;
 mod device;
 mod diff;
 mod doctor;
@@ -47,6 +48,7 @@ Prove:
 
 Keep:
   doctor  What this machine does  twinstep doctor
+  dev     Faults to plant         twinstep dev faults
 
 Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
 Every command takes --json and --help.";
@@ -84,6 +86,7 @@ enum Command {
     Explain(explain::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
+    Dev(dev::Args),
 }
 
 fn main() -> ExitCode {
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
+        Command::Dev(args) => dev::run(&args, &mut out),
     };
     match result {
         Ok(status) => ExitCode::from(status as u8),

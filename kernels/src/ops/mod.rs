@@ -129,8 +129,8 @@ pub(crate) fn merge(mut ranges: Vec<Range>) -> Vec<Range> {
     merged
 }
 
-/// The value of a scalar that takes the place of an operand in every row.
-pub(crate) const FROM_OPERAND: u32 = u32::MAX;
+/// The value of a scalar in place of an index operand (`seq_len`, `position`) that leaves it to the operand.
+pub const FROM_OPERAND: u32 = u32::MAX;
 
 /// A scalar that takes the place of an operand in every row; what a correct engine passes, and what older
 /// launches meant, leaves it to the operand.
