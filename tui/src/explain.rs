@@ -137,14 +137,15 @@ pub(crate) fn show(report: &ExplainReport, commands: &[Command]) -> Vec<String> 
             .map(|e| format!("{:<8} {:<16} {}", e.at.as_deref().unwrap_or(""), e.what, e.text))
             .collect(),
     );
-    section(
-        "innocent",
-        report
-            .exonerated
-            .iter()
-            .map(|e| format!("{:<32} {:>8} bytes  {}", e.patch, e.bytes_changed, e.result))
-            .collect(),
-    );
+    // What is the same in both runs fits in a line.
+    let (same, patched): (Vec<_>, Vec<_>) = report.exonerated.iter().partition(|e| e.bytes_changed == 0);
+    let row = |e: &twinstep_replayer::Exonerated| {
+        format!("{:<32} {:>8} bytes  {}", e.patch, e.bytes_changed, e.result)
+    };
+    section("patched, and innocent", patched.into_iter().map(row).collect());
+    let names: Vec<&str> = same.iter().map(|e| e.patch.trim_end_matches("=other")).collect();
+    let names = if names.is_empty() { Vec::new() } else { vec![names.join(" ")] };
+    section("innocent: the same in both runs, so that patching has no effect", names);
     section("each of these would do", report.ambiguous.iter().map(|set| set.join(" ")).collect());
     section(
         "findings",
