@@ -228,7 +228,11 @@ fn likely_launch() -> impl Strategy<Value = LaunchRecord> {
             let mut strides: Vec<u64> =
                 shape.iter().rev().scan(1, |n, d| Some(std::mem::replace(n, *n * d))).collect();
             strides.reverse();
-            let access = if param.access.writes() { Access::ReadWrite } else { Access::Read };
+            let access = match param.access {
+                twinstep_kernels::Access::Read => Access::Read,
+                twinstep_kernels::Access::Write => Access::Write,
+                twinstep_kernels::Access::ReadWrite => Access::ReadWrite,
+            };
             let (name, buffer) = (param.name.to_owned(), BufferId(bindings[i % bindings.len()]));
             ViewRecord { name, buffer, offset: 0, shape, strides, dtype: dtype(param.dtypes[0]), access }
         };

@@ -79,6 +79,17 @@ proptest! {
         prop_assert!(twice.patches[1].no_effect.is_some());
     }
 
+    /// One value is spread over all elements that are selected.
+    #[test]
+    fn one_value_is_spread(start in starts(), value in -100i16..=100, at in 1..=2u32) {
+        let trace = recorded(&start);
+        let all = vec![value.to_string(); LENGTH].join(",");
+        let spread = run(&trace, None, at, &[format!("y={value}")]);
+        let typed = run(&trace, None, at, &[format!("y={all}")]);
+        prop_assert_eq!(outputs(&spread), outputs(&typed));
+        prop_assert_eq!(spread.patches[0].bytes_changed, typed.patches[0].bytes_changed);
+    }
+
     /// Patches of different buffers do not depend on their order.
     #[test]
     fn order_does_not_matter(a in starts(), b in starts(), at in 1..=2u32) {
