@@ -10,6 +10,7 @@ mod cursor;
 mod diff;
 mod error;
 mod finding;
+mod history;
 mod hybrid;
 mod info;
 mod kind;
@@ -27,6 +28,7 @@ mod selection;
 mod statistic;
 mod step;
 mod suggest;
+mod timeline;
 mod value;
 mod verify;
 mod waveform;
@@ -36,6 +38,7 @@ pub use at::At;
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
 pub use finding::Finding;
+pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };

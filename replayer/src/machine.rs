@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinstep_kernels as kernels;
 use twinstep_kernels::{Access, BufferSpec, Launch, Op, Scalar, Stream, View};
 use twinstep_traces as traces;
-use twinstep_traces::{BufferId, LaunchRecord, ScalarValue, Trace};
+use twinstep_traces::{BufferId, Item, LaunchRecord, ScalarValue, Trace};
 
 use crate::ReplayError;
 use crate::weights::{Loader, WeightSource};
@@ -13,7 +13,16 @@ use crate::weights::{Loader, WeightSource};
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
 const MEMORY_MAX: u64 = 8 << 30;
 
-fn dtype(dtype: traces::DType) -> kernels::DType {
+/// Buffers that captured graphs use: their memory outlives them.
+fn bound_by_graphs(trace: &Trace) -> Result<BTreeSet<BufferId>, ReplayError> {
+    let mut bound = BTreeSet::new();
+    for graph in trace.graphs() {
+        bound.extend(trace.program(graph.program)?.items.iter().flat_map(Item::buffers));
+    }
+    Ok(bound)
+}
+
+pub(crate) fn dtype(dtype: traces::DType) -> kernels::DType {
     match dtype {
         traces::DType::F32 => kernels::DType::F32,
         traces::DType::F16 => kernels::DType::F16,
@@ -48,6 +57,10 @@ pub(crate) struct Machine<'a> {
     /// Buffers that get memory of their own though they were recorded sharing it.
     apart: BTreeSet<BufferId>,
     bytes: u64,
+    /// Buffers with memory of their own, by recorded address.
+    placed: BTreeMap<u64, BufferId>,
+    /// Buffers that captured graphs use, once that was asked.
+    bound: Option<BTreeSet<BufferId>>,
 }
 
 impl<'a> Machine<'a> {
@@ -61,12 +74,18 @@ impl<'a> Machine<'a> {
             imported: 0,
             apart: BTreeSet::new(),
             bytes: 0,
+            placed: BTreeMap::new(),
+            bound: None,
         })
     }
 
     /// Allocates a buffer as recorded: fresh, or with its weights.
     pub(crate) fn allocate(&mut self, id: BufferId) -> Result<(), ReplayError> {
         let trace = self.trace;
+        // A buffer that a graph binds outlives its release.
+        if self.ids.contains_key(&id) {
+            return Ok(());
+        }
         self.place(id, buffer_record(trace, id)?)
     }
 
@@ -74,7 +93,9 @@ impl<'a> Machine<'a> {
     pub(crate) fn import(&mut self, other: &Trace, id: BufferId) -> Result<BufferId, ReplayError> {
         self.imported += 1;
         let local = BufferId(u32::MAX - self.imported);
-        self.place(local, buffer_record(other, id)?)?;
+        // Its address means nothing among those of this trace.
+        let record = traces::BufferRecord { address: None, ..buffer_record(other, id)?.clone() };
+        self.place(local, &record)?;
         Ok(local)
     }
 
@@ -95,7 +116,13 @@ impl<'a> Machine<'a> {
             shape: axes(&record.shape)?,
             role,
         };
-        let buffer = self.stream.allocate(spec)?;
+        let buffer = match self.host(record).filter(|_| !self.apart.contains(&id)) {
+            Some((donor, offset)) => self.stream.allocate_in(spec, donor, offset)?,
+            None => {
+                self.placed.extend(record.address.map(|address| (address, id)));
+                self.stream.allocate(spec)?
+            }
+        };
         if let Some(contents) = &record.contents {
             let bytes = self.loader.load(contents, record.bytes)?;
             self.stream.write(&View::whole(&buffer), &bytes)?;
@@ -104,7 +131,33 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// The buffer that holds the memory which a recorded buffer lay in, and where in it that was.
+    fn host(&self, record: &traces::BufferRecord) -> Option<(kernels::BufferId, usize)> {
+        let address = record.address?;
+        let (start, id) = self.placed.range(..=address).next_back()?;
+        let (offset, host) = (address - start, self.ids.get(id)?);
+        let fits = record.bytes > 0 && offset.checked_add(record.bytes)? <= host.bytes() as u64;
+        Some((host.id, usize::try_from(offset).ok().filter(|_| fits)?))
+    }
+
+    /// Whether a captured graph uses a buffer.
+    fn bound_by_a_graph(&mut self, id: BufferId) -> Result<bool, ReplayError> {
+        if self.bound.is_none() {
+            self.bound = Some(bound_by_graphs(self.trace)?);
+        }
+        Ok(self.bound.as_ref().is_some_and(|bound| bound.contains(&id)))
+    }
+
+    /// Frees a buffer; one that a captured graph uses keeps its memory, as the graph may still be launched.
     pub(crate) fn free(&mut self, id: BufferId) -> Result<(), ReplayError> {
+        if self.bound_by_a_graph(id)? {
+            return Ok(());
+        }
+        if let Some(address) = self.trace.buffer(id).and_then(|record| record.address) {
+            if self.placed.get(&address) == Some(&id) {
+                self.placed.remove(&address);
+            }
+        }
         let Some(buffer) = self.ids.remove(&id) else {
             return Err(ReplayError::Opaque(format!("buffer {} is freed but not allocated", id.0)));
         };

@@ -7,6 +7,7 @@ mod device;
 mod diff;
 mod doctor;
 mod failure;
+mod history;
 mod info;
 mod log;
 mod output;
@@ -35,6 +36,7 @@ Look:
   info    What a trace is         twinstep info a.twin
   log     What a step ran         twinstep log a.twin --at 2
   print   Values of a buffer      twinstep print a.twin 'last_codes[0,:]' --at 2
+  history Who wrote an element    twinstep history a.twin 'hidden[0,17]' --at 2
   diff    Where two runs differ   twinstep diff a.twin b.twin
 
 Prove:
@@ -74,6 +76,7 @@ enum Command {
     Info(info::Args),
     Log(log::Args),
     Print(print::Args),
+    History(history::Args),
     Diff(diff::Args),
     Step(step::Args),
     Verify(verify::Args),
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
         Command::Print(args) => print::run(&args, &mut out),
+        Command::History(args) => history::run(&args, &mut out),
         Command::Diff(args) => diff::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
