@@ -186,6 +186,23 @@ impl<'a> Machine<'a> {
     pub(crate) fn launch(&self, record: &LaunchRecord) -> Result<Launch, ReplayError> {
         let op = Op::find(&record.op, record.version)?;
         let mut views = Vec::new();
+        // A record's own words decide what is shown and patched: they must not say otherwise than the op.
+        for (view, param) in record.views.iter().zip(op.schema().params) {
+            let access = match param.access {
+                Access::Read => traces::Access::Read,
+                Access::Write => traces::Access::Write,
+                Access::ReadWrite => traces::Access::ReadWrite,
+            };
+            if view.name != param.name || view.access != access {
+                return Err(ReplayError::Opaque(format!(
+                    "operand `{}` ({:?}) of `{}`, which has `{}` ({access:?}) there",
+                    view.name.escape_debug(),
+                    view.access,
+                    record.op,
+                    param.name
+                )));
+            }
+        }
         for view in &record.views {
             let buffer = self.buffer(view.buffer)?.id;
             let offset = usize::try_from(view.offset)

@@ -425,7 +425,8 @@ fn graph_nodes(step: &RecordedStep<'_>, id: u32, item: u32) -> Result<Vec<Planne
 
 /// A launch that is there or not counts with what it writes.
 fn touch(effect: &mut Effect, planned: &Planned) {
-    effect.bytes_changed += planned.record.views.iter().filter(|v| writes(v)).map(bytes).sum::<u64>();
+    let written = planned.record.views.iter().filter(|v| writes(v)).map(bytes);
+    effect.bytes_changed = written.fold(effect.bytes_changed, u64::saturating_add);
     effect.read_by.push(planned.name());
 }
 
