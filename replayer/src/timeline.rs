@@ -22,7 +22,6 @@ use twinstep_traces::{BufferId, GraphId, Item, Program, ProgramId, StepRecord, T
 
 pub(crate) use event::{Access, Event, LaunchEvent, What};
 pub(crate) use memory::{By, Piece, Writer};
-pub(crate) use operands::extent;
 pub(crate) use place::{Moment, launch_of, of as name_of};
 
 use crate::ReplayError;
