@@ -5,6 +5,8 @@
 //! serialise to the documents of `--json`.
 
 mod at;
+mod check;
+mod checks;
 mod cursor;
 mod diff;
 mod error;
@@ -29,6 +31,7 @@ mod waveform;
 mod weights;
 
 pub use at::At;
+pub use check::{CheckReport, check, check_explanation, check_names};
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
 pub use finding::Finding;

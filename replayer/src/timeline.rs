@@ -5,7 +5,7 @@
 //! snapshot shows it, the launch *may* use all that is bound, and that is kept apart from what it does use.
 
 mod event;
-mod intervals;
+pub(crate) mod intervals;
 mod memory;
 mod operands;
 mod place;
@@ -22,6 +22,7 @@ use twinstep_traces::{BufferId, GraphId, Item, Program, ProgramId, StepRecord, T
 
 pub(crate) use event::{Access, Event, LaunchEvent, What};
 pub(crate) use memory::{By, Piece, Writer};
+pub(crate) use operands::outputs;
 pub(crate) use place::{Moment, launch_of, of as name_of};
 
 use crate::ReplayError;

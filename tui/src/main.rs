@@ -2,6 +2,7 @@
 //!
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
+mod check;
 mod demo;
 mod device;
 mod diff;
@@ -40,13 +41,14 @@ Look:
   diff    Where two runs differ   twinstep diff a.twin b.twin
 
 Prove:
+  check   Mistakes in one run     twinstep check a.twin
   step    One step again, patched twinstep step a.twin b.twin --at 2 --patch last_codes=other
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
   doctor  What this machine does  twinstep doctor
 
-Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
+Exit status: 0 same or ok, 1 different, damaged or findings, 2 trouble.
 Every command takes --json and --help.";
 
 /// A deterministic record/replay debugger for GPU decode loops.
@@ -78,6 +80,7 @@ enum Command {
     Print(print::Args),
     History(history::Args),
     Diff(diff::Args),
+    Check(check::Args),
     Step(step::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Command::Print(args) => print::run(&args, &mut out),
         Command::History(args) => history::run(&args, &mut out),
         Command::Diff(args) => diff::run(&args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
