@@ -99,6 +99,7 @@ struct Entry {
     time: u32,
     finding: Finding,
     again: u32,
+    last_time: u32,
     last: String,
 }
 
@@ -125,8 +126,12 @@ impl Found {
     ) {
         let key = (check.name, key);
         if let Some(entry) = self.keys.get(&key).and_then(|i| self.entries.get_mut(*i)) {
-            entry.again += 1;
-            entry.last.clone_from(&spot.at);
+            // Two operands of one launch are one occurrence.
+            if spot.time > entry.last_time {
+                entry.again += 1;
+                entry.last_time = spot.time;
+                entry.last.clone_from(&spot.at);
+            }
             return;
         }
         if self.entries.iter().filter(|e| e.finding.check == check.name).count() >= FINDINGS_MAX {
@@ -147,6 +152,7 @@ impl Found {
                 message,
             },
             again: 0,
+            last_time: spot.time,
             last: spot.at.clone(),
         });
     }
