@@ -39,9 +39,9 @@ pub(crate) struct Registered {
 
 /// All checks. Of two that could report the same read, the more specific one comes first and explains it.
 pub(crate) const ALL: &[&Registered] = &[
-    &stale_binding::CHECK,
-    &use_after_free::CHECK,
     &aliased_memory::CHECK,
+    &use_after_free::CHECK,
+    &stale_binding::CHECK,
     &unlaunched_capture::CHECK,
     &uninitialised_read::CHECK,
     &stray_write::CHECK,

@@ -229,13 +229,7 @@ fn runs(trace: &Trace, selection: &Selection) -> Result<Vec<(u64, u64)>, ReplayE
 }
 
 /// Adds an event to the groups of which it writes bytes.
-fn collect(
-    timeline: &Timeline<'_>,
-    event: &Event<'_>,
-    target: BufferId,
-    limit: usize,
-    groups: &mut [Group],
-) {
+fn collect(timeline: &Timeline<'_>, event: &Event<'_>, target: BufferId, limit: usize, groups: &mut [Group]) {
     for access in event.accesses.iter().filter(|a| a.access.writes()) {
         let Some((start, end)) = timeline.shared(access.buffer, access.start, access.end, target) else {
             continue;
@@ -282,13 +276,7 @@ fn collect(
 }
 
 /// The values that a host write put into bytes of a buffer.
-fn values(
-    timeline: &Timeline<'_>,
-    event: &Event<'_>,
-    target: BufferId,
-    start: u64,
-    end: u64,
-) -> Vec<Value> {
+fn values(timeline: &Timeline<'_>, event: &Event<'_>, target: BufferId, start: u64, end: u64) -> Vec<Value> {
     let (What::HostWrite(_, write), Some(record)) = (event.what, timeline.trace().buffer(target)) else {
         return Vec::new();
     };
@@ -317,12 +305,7 @@ fn inputs(timeline: &Timeline<'_>, event: &Event<'_>, launch: &LaunchEvent<'_>) 
                 }
             }
         }
-        inputs.push(Input {
-            operand: view.name.clone(),
-            buffer: view.buffer,
-            bytes: (start, end),
-            writers,
-        });
+        inputs.push(Input { operand: view.name.clone(), buffer: view.buffer, bytes: (start, end), writers });
     }
     inputs
 }
@@ -364,9 +347,9 @@ fn describe(timeline: &Timeline<'_>, found: &Found) -> Result<HistoryWriter, Rep
         step: step.step,
         at: name_of(&step),
         what,
-        name: launch.as_ref().map_or(String::new(), |(l, _)| {
-            if l.label.is_empty() { l.op.clone() } else { l.label.clone() }
-        }),
+        name: launch
+            .as_ref()
+            .map_or(String::new(), |(l, _)| if l.label.is_empty() { l.op.clone() } else { l.label.clone() }),
         op: launch.as_ref().map(|(l, _)| l.op.clone()),
         launch: if let By::Launch(number) = writer.by { Some(number) } else { None },
         graph: graph.map(|(graph, _)| graph.0),

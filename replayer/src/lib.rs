@@ -35,9 +35,7 @@ pub use check::{CheckReport, check, check_explanation, check_names};
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
 pub use finding::Finding;
-pub use history::{
-    HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history,
-};
+pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };

@@ -122,7 +122,12 @@ impl<'a> Timeline<'a> {
     }
 
     /// As [`Timeline::writers`], but the last writers that are known, whatever may have come since.
-    pub(crate) fn known_writers(&self, buffer: BufferId, start: u64, end: u64) -> impl Iterator<Item = Piece> {
+    pub(crate) fn known_writers(
+        &self,
+        buffer: BufferId,
+        start: u64,
+        end: u64,
+    ) -> impl Iterator<Item = Piece> {
         self.memory.writers(buffer, start, end)
     }
 
@@ -184,12 +189,7 @@ impl<'a> Timeline<'a> {
         Ok(plan)
     }
 
-    fn step(
-        &mut self,
-        index: u32,
-        step: &StepRecord,
-        observer: Observer<'_>,
-    ) -> Result<Flow, ReplayError> {
+    fn step(&mut self, index: u32, step: &StepRecord, observer: Observer<'_>) -> Result<Flow, ReplayError> {
         let plan = self.plan(step.program)?;
         let items = plan.program.items.len();
         self.values.begin();
@@ -198,9 +198,8 @@ impl<'a> Timeline<'a> {
             return Ok(Flow::Stop);
         }
         let mut between: Vec<(usize, What<'_>)> = Vec::new();
-        between.extend(
-            (0..).zip(&step.host_writes).map(|(i, w)| (w.position as usize, What::HostWrite(i, w))),
-        );
+        between
+            .extend((0..).zip(&step.host_writes).map(|(i, w)| (w.position as usize, What::HostWrite(i, w))));
         between.extend(step.points.iter().map(|p| (p.position as usize, What::Point(p))));
         between.extend(step.host_reads.iter().map(|r| (r.position as usize, What::HostRead(r))));
         // Stable: writes, points, reads, as `log` shows them.
@@ -265,11 +264,10 @@ impl Walk<'_, '_, '_> {
             _ => By::Foreign,
         };
         for access in accesses.iter().filter(|a| a.access.writes()) {
-            let writer =
-                Writer { by, step: index, item, may: access.may, via: access.buffer, stream, time };
+            let writer = Writer { by, step: index, item, may: access.may, via: access.buffer, stream, time };
             timeline.memory.write(access.start, access.end, writer);
         }
-        if matches!(what, What::Gap(_) | What::Foreign(Item::Opaque(_), _)) {
+        if matches!(what, What::Gap | What::Foreign(Item::Opaque(_), _)) {
             timeline.forgotten = Some(time);
         }
         Ok(Flow::On)
@@ -314,7 +312,7 @@ impl Walk<'_, '_, '_> {
             Item::EventWait { event, stream } => self.emit(at, *stream, What::EventWait(*event), &[]),
             Item::Gap { reason } => {
                 self.timeline.note(format!("not recorded: {reason}"));
-                self.emit(at, 0, What::Gap(reason), &[])
+                self.emit(at, 0, What::Gap, &[])
             }
             foreign => self.foreign(at, foreign, None, None),
         }
@@ -323,7 +321,7 @@ impl Walk<'_, '_, '_> {
     fn graph(&mut self, item: u32, graph: GraphId, stream: u32) -> Result<Flow, ReplayError> {
         let Some(record) = self.timeline.trace.graph(graph) else {
             self.timeline.note(format!("launches of graph {}: it is not in the trace", graph.0));
-            return self.emit(item, stream, What::Gap("a graph that is not in the trace"), &[]);
+            return self.emit(item, stream, What::Gap, &[]);
         };
         if !record.edges.is_empty() {
             self.timeline.note(format!("the order of nodes of graph {}: they are not a chain", graph.0));

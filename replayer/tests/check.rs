@@ -60,7 +60,8 @@ fn recorded_samples_without_a_mistake_have_no_findings() {
 
 #[test]
 fn the_recorded_unlaunched_capture_is_found_in_every_layer_and_nothing_else() {
-    let (_, trace) = samples().into_iter().find(|(p, _)| p.ends_with("piecewise-unlaunched-capture.twin")).unwrap();
+    let (_, trace) =
+        samples().into_iter().find(|(p, _)| p.ends_with("piecewise-unlaunched-capture.twin")).unwrap();
     let report = check(&trace).unwrap();
     let names: Vec<String> = (0..6).map(|i| format!("layer.{i}.mlp_out@0")).collect();
     let expected: Found<'_> = names
@@ -175,7 +176,11 @@ fn a_graph_whose_outputs_are_read_before_it_is_launched() {
         let finding = one(&trace);
         assert_eq!((finding.check.as_str(), finding.step), ("unlaunched-capture", 2), "{finding:?}");
         assert_eq!((finding.graph, finding.node), (Some(0), Some(0)));
-        let holds = if earlier { "it still holds what a host write of set-up left" } else { "nothing has written it" };
+        let holds = if earlier {
+            "it still holds what a host write of set-up left"
+        } else {
+            "nothing has written it"
+        };
         assert!(finding.message.contains(holds), "{}", finding.message);
     }
 }
@@ -220,8 +225,10 @@ fn a_graph_that_binds_what_its_name_no_longer_means() {
     );
     // Given back as well: one finding that says both.
     let finding = one(&reallocated(true, false, true));
-    assert_eq!(finding.check, "stale-binding");
-    assert!(finding.message.contains("its memory was given back in step 3"), "{}", finding.message);
+    assert_eq!((finding.check.as_str(), finding.step), ("use-after-free", 13));
+    let said =
+        "graph 0 node 0 (embed) reads codes@0, whose memory was given back in step 3; codes is codes@1 now";
+    assert!(finding.message.starts_with(said), "{}", finding.message);
 }
 
 /// A graph over a buffer of an own name, which is given back in step 3 or stays.
@@ -297,6 +304,42 @@ fn memory_that_two_buffers_share() {
     );
 }
 
+/// A graph reads `table`, which is given back and made anew in step 3; the pool may hand its memory out again.
+fn evicted(handed_out: bool) -> Trace {
+    let mut t = Builder::new();
+    let table = t.row_at("table", Role::Table, 0x1000);
+    let out = t.row("out", Role::State);
+    t.host(table, 1);
+    let graph = t.capture("decode", vec![t.silu("rope", table, table, out)]);
+    t.end();
+    let anew = t.declare("table", DType::F32, &[1, 4], Role::Table, Some(0x2000));
+    let keys = t.declare("keys", DType::F32, &[1, 4], Role::Scratch, Some(0x1000));
+    for step in 2..5 {
+        let run = |t: &mut Builder| {
+            if step == 3 {
+                t.free(table);
+                t.allocate(anew);
+                t.host(anew, 1);
+                if handed_out {
+                    t.allocate(keys);
+                }
+            }
+            t.launch_graph(graph);
+        };
+        t.decode(step, |_| {}, run);
+    }
+    t.finish()
+}
+
+#[test]
+fn memory_that_was_given_back_and_handed_out_again() {
+    assert_eq!(one(&evicted(false)).check, "use-after-free");
+    let finding = one(&evicted(true));
+    assert_eq!((finding.check.as_str(), finding.step, finding.node), ("aliased-memory", 3, Some(0)));
+    let said = "graph 0 node 0 (rope) reads bytes 0..16 of table@0, which its allocation in step 3 (0xA5) overwrote as keys@0";
+    assert!(finding.message.starts_with(said), "{}", finding.message);
+}
+
 #[test]
 fn bytes_that_nothing_in_the_log_writes() {
     let trace = |stray: bool, chunk: usize| {
@@ -323,7 +366,11 @@ fn bytes_that_nothing_in_the_log_writes() {
     for byte in [8, 20] {
         let finding = one(&trace(true, byte));
         assert_eq!((finding.check.as_str(), finding.step), ("stray-write", 3), "{finding:?}");
-        assert!(finding.message.starts_with(&format!("3 bytes of state@0 from byte {byte} on")), "{}", finding.message);
+        assert!(
+            finding.message.starts_with(&format!("3 bytes of state@0 from byte {byte} on")),
+            "{}",
+            finding.message
+        );
     }
 }
 
@@ -502,10 +549,8 @@ fn a_graph_that_is_captured_and_never_launched() {
 fn kv_write(faults: u32) -> Trace {
     let mut t = Builder::new();
     let shape = [1, 1, 2];
-    let (k, v) = (
-        t.buffer("k", DType::F32, &shape, Role::Input),
-        t.buffer("v", DType::F32, &shape, Role::Input),
-    );
+    let (k, v) =
+        (t.buffer("k", DType::F32, &shape, Role::Input), t.buffer("v", DType::F32, &shape, Role::Input));
     let slots = t.buffer("slot_mapping", DType::I64, &[1], Role::Input);
     let cache = [2, 2, 1, 2];
     let k_cache = t.buffer("k_cache", DType::F32, &cache, Role::State);
@@ -599,7 +644,8 @@ fn the_first_value_that_is_not_finite() {
         let finding = one(&float(value, Role::State, "silu_mul"));
         assert_eq!((finding.check.as_str(), finding.step, finding.node), ("nonfinite", 3, Some(0)));
         assert_eq!(finding.buffer.as_deref(), Some("y@0"));
-        let said = finding.message.starts_with("y[0,0,1] is ") && finding.message.contains("written by act of step 3");
+        let said = finding.message.starts_with("y[0,0,1] is ")
+            && finding.message.contains("written by act of step 3");
         assert!(said && finding.message.ends_with("so are values of 1 more buffers"), "{}", finding.message);
     }
     // Masked logits hold -inf on purpose: what comes of them is the first finding then.
@@ -652,7 +698,11 @@ fn a_workspace_for_fewer_positions_than_the_block_table() {
     clean(&attention(2, 2));
     let finding = one(&attention(3, 1));
     assert_eq!((finding.check.as_str(), finding.step, finding.node), ("undersized-workspace", 2, Some(0)));
-    assert!(finding.message.contains("192 positions") && finding.message.contains("256"), "{}", finding.message);
+    assert!(
+        finding.message.contains("192 positions") && finding.message.contains("256"),
+        "{}",
+        finding.message
+    );
 }
 
 /// A kernel of another engine, with one operand whose use is not known.
@@ -693,7 +743,11 @@ fn what_a_foreign_kernel_may_have_done_is_no_finding() {
     assert_eq!(check(&trace(false)).unwrap().findings.len(), 2, "the read and the stray write");
     clean(&trace(true));
     let report = check(&trace(true)).unwrap();
-    assert!(report.not_looked_at.iter().any(|n| n.contains("reshape_and_cache")), "{:?}", report.not_looked_at);
+    assert!(
+        report.not_looked_at.iter().any(|n| n.contains("reshape_and_cache")),
+        "{:?}",
+        report.not_looked_at
+    );
 }
 
 #[test]
@@ -715,7 +769,8 @@ fn records_that_make_no_sense_are_said_and_give_no_panic() {
     let nothing = t.declare("nothing", DType::F32, &[0], Role::State, Some(8));
     t.item(Item::Allocate { buffer: far });
     t.allocate(nothing);
-    let cyclic = t.capture("cyclic", vec![Item::GraphLaunch { graph: twinstep_traces::GraphId(0), stream: 0 }]);
+    let cyclic =
+        t.capture("cyclic", vec![Item::GraphLaunch { graph: twinstep_traces::GraphId(0), stream: 0 }]);
     t.end();
     t.begin(StepKind::Decode, 1, 2);
     for item in [outside, huge, unknown] {

@@ -164,10 +164,7 @@ fn records_that_make_no_sense_give_no_panic() {
     let report = ask(&trace, "y", 2, true);
     assert!(!report.not_looked_at.is_empty(), "{report:#?}");
     assert!(report.groups[0].writers[0].may, "what such a launch writes is not certain");
-    assert!(matches!(
-        history(&trace, "y", at(9), HistoryOptions::default()),
-        Err(ReplayError::Place(_))
-    ));
+    assert!(matches!(history(&trace, "y", at(9), HistoryOptions::default()), Err(ReplayError::Place(_))));
 }
 
 /// Step 2 of the sample without its launches: the MLP's output was never written.

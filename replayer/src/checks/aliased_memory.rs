@@ -107,7 +107,7 @@ impl AliasedMemory {
             );
             let key = format!("{} {} {}", launch_key(event), buffer.0, writer.via.0);
             found.report(&CHECK, timeline, &Spot::of(event), Some(buffer), key, message);
-            found.explain(buffer, piece.start, piece.end);
+            found.explain(buffer, 0, u64::MAX);
         }
     }
 }

@@ -67,7 +67,9 @@ impl Check for Nonfinite {
             if !looked_at || !is_float(record.dtype) || known {
                 continue;
             }
-            let Some(bytes) = trace.read_chunk(point.snapshot, change.buffer, change.chunk)? else { continue };
+            let Some(bytes) = trace.read_chunk(point.snapshot, change.buffer, change.chunk)? else {
+                continue;
+            };
             let first = change.chunk * u64::from(record.chunk_bytes) / record.dtype.size();
             let values = (first..).zip(Value::all(record.dtype, bytes));
             let mut clean = true;

@@ -64,12 +64,14 @@ impl Check for NotEngaged {
     ) -> Result<(), ReplayError> {
         let decode = event.step.kind == StepKind::Decode;
         let launched = &self.launched;
-        let waiting = self.captured.iter_mut().filter(|(g, c)| !launched.contains(g) && c.index < event.index);
+        let waiting =
+            self.captured.iter_mut().filter(|(g, c)| !launched.contains(g) && c.index < event.index);
         let direct = match event.what {
             What::Capture(graph) => {
                 let (spot, launches) = (Spot::of(event), names(timeline.trace(), graph)?);
                 let index = event.index;
-                self.captured.insert(graph, Captured { spot, index, launches, steps: 0, direct: BTreeSet::new() });
+                self.captured
+                    .insert(graph, Captured { spot, index, launches, steps: 0, direct: BTreeSet::new() });
                 return Ok(());
             }
             What::GraphLaunch(graph) => {

@@ -77,7 +77,9 @@ impl Check for OpFaults {
                         let launches = setters.iter().filter_map(|op| self.launches.get(*op));
                         let setter = launches.min_by_key(|(spot, _)| spot.time);
                         let name = fault::names(*bit).concat();
-                        let by = setter.map_or(String::new(), |(_, by)| format!("; the first launch that can set it is {by}"));
+                        let by = setter.map_or(String::new(), |(_, by)| {
+                            format!("; the first launch that can set it is {by}")
+                        });
                         let label = timeline.label(buffer);
                         let message = format!("{label} has the bit `{name}`: an index was out of range{by}");
                         let spot = setter.map_or_else(|| Spot::of(event), |(spot, _)| spot.clone());

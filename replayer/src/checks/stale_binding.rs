@@ -18,6 +18,7 @@ A captured graph keeps the addresses that its buffers had when it was captured. 
 allocated again (it had to grow, a cache was rebuilt, weights were loaded again), everything that looks the
 name up uses the new allocation, and the graph goes on with the old one: it reads values that nobody
 refreshes, or writes results that nobody reads. Only names that meant the bound allocation at capture count.
+Where the old allocation was given back as well, use-after-free or aliased-memory is reported instead.
 
 Seen in: RoPE cache storage replaced after capture (sglang-omni #503); weights reallocated by a refit
 while the graph kept the old pointers (vllm #40390); kv_indptr refreshed in the eager buffer while the
@@ -65,9 +66,8 @@ impl Check for StaleBinding {
                 return Ok(());
             }
             What::Capture(graph) => {
-                let means = |id: &BufferId| {
-                    trace.buffer(*id).is_some_and(|b| timeline.resolve(&b.name) == Some(*id))
-                };
+                let means =
+                    |id: &BufferId| trace.buffer(*id).is_some_and(|b| timeline.resolve(&b.name) == Some(*id));
                 let meant = bound(trace, graph)?.into_iter().filter(means).collect();
                 self.meant.insert(graph, meant);
                 return Ok(());
@@ -82,21 +82,22 @@ impl Check for StaleBinding {
             let Some(now) = timeline.resolve(&record.name).filter(|now| *now != buffer) else { continue };
             let reads = event.accesses.iter().any(|a| a.buffer == buffer && a.access.reads());
             let verb = if reads { "reads" } else { "writes" };
-            let since =
-                self.allocated.get(&now).map_or(String::new(), |i| format!(" since {}", step_name(timeline, *i)));
-            let mut message = format!(
+            let since = self
+                .allocated
+                .get(&now)
+                .map_or(String::new(), |i| format!(" since {}", step_name(timeline, *i)));
+            if found.explained(buffer, 0, u64::MAX) {
+                continue;
+            }
+            let message = format!(
                 "{} {verb} {}, but {} is {}{since}",
                 subject(event),
                 timeline.label(buffer),
                 record.name,
                 timeline.label(now)
             );
-            if let Some(index) = timeline.freed(buffer) {
-                message += &format!("; its memory was given back in {}", step_name(timeline, index));
-            }
             let key = format!("{} {}", graph.0, buffer.0);
             found.report(&CHECK, timeline, &Spot::of(event), Some(buffer), key, message);
-            found.explain(buffer, 0, u64::MAX);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ A launch, usually a graph's node, uses a buffer whose memory was given back.
 
 A captured graph does not keep its buffers alive. Once one is given back, the graph still reads and writes
 the same addresses: it works for as long as nobody else gets them, and fails when the allocator hands them out
-or unmaps them. Where the name has a newer allocation, stale-binding is reported instead.
+or unmaps them. Where that has happened and destroyed what the launch reads, aliased-memory is reported.
 
 Seen in: a cached arange replaced when its length changes while the graph reads the freed address
 (vllm-omni #7556); an NCCL window freed after capture and written by every launch (TensorRT-LLM #18023);
@@ -35,10 +35,10 @@ impl Check for UseAfterFree {
     ) -> Result<(), ReplayError> {
         for buffer in operands(event) {
             let Some(index) = timeline.freed(buffer) else { continue };
-            let bytes = timeline.trace().buffer(buffer).map_or(0, |b| b.bytes);
-            if found.explained(buffer, 0, bytes) {
+            if found.explained(buffer, 0, u64::MAX) {
                 continue;
             }
+            let bytes = timeline.trace().buffer(buffer).map_or(0, |b| b.bytes);
             let reads = event.accesses.iter().any(|a| a.buffer == buffer && a.access.reads());
             let mut message = format!(
                 "{} {} {}, whose memory was given back in {}",
@@ -51,11 +51,16 @@ impl Check for UseAfterFree {
             if let Some(other) = other {
                 message += &format!(" and is {}'s now", timeline.label(*other));
             }
+            let record = timeline.trace().buffer(buffer);
+            if let Some((record, now)) = record.and_then(|b| Some((b, timeline.resolve(&b.name)?))) {
+                message += &format!("; {} is {} now", record.name, timeline.label(now));
+            }
             let key = match Spot::of(event).graph {
                 Some(graph) => format!("{graph} {}", buffer.0),
                 None => format!("{} {}", launch_key(event), buffer.0),
             };
             found.report(&CHECK, timeline, &Spot::of(event), Some(buffer), key, message);
+            found.explain(buffer, 0, u64::MAX);
         }
         Ok(())
     }

@@ -54,11 +54,6 @@ impl LaunchEvent<'_> {
         let (start, end) = (start.max(access.start), end.min(access.end));
         (start < end).then_some((start, end))
     }
-
-    /// The first operand that an access belongs to.
-    pub(crate) fn operand(&self, access: &Access) -> Option<&ViewRecord> {
-        self.record.views.iter().find(|view| Self::within(view, access).is_some())
-    }
 }
 
 /// What an event is.
@@ -91,7 +86,7 @@ pub(crate) enum What<'e> {
     /// The stream waits for an event.
     EventWait(u32),
     /// Something was not recorded.
-    Gap(&'e str),
+    Gap,
 }
 
 /// Something that happens, with where and when.

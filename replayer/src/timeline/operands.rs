@@ -71,8 +71,7 @@ impl Prepared {
 /// The one op whose number of ranges is not bounded by the length of its index operands.
 fn too_many_ranges(launch: &Launch) -> bool {
     let heads = |v: &View| v.shape.iter().take(2).try_fold(1usize, |n, &axis| n.checked_mul(axis));
-    launch.op() == Op::AttentionMerge
-        && launch.views().first().and_then(heads).is_none_or(|n| n > RANGES_MAX)
+    launch.op() == Op::AttentionMerge && launch.views().first().and_then(heads).is_none_or(|n| n > RANGES_MAX)
 }
 
 /// The record as a launch of this build, if all its operands lie within their buffers.

@@ -8,6 +8,7 @@ use crate::at::place;
 
 /// A point of time within a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "the cause search asks for all of them")]
 pub(crate) enum Moment {
     /// Before the step's first host write.
     Start,
@@ -109,9 +110,8 @@ impl Timeline<'_> {
             By::Host(_) => format!("a host write of {at}"),
             By::Foreign => format!("another engine's kernel or copy of {at}"),
             By::Launch(number) => {
-                let name = launch_of(self.trace, &step, writer).map_or("a launch".to_owned(), |(l, _)| {
-                    if l.label.is_empty() { l.op } else { l.label }
-                });
+                let name = launch_of(self.trace, &step, writer)
+                    .map_or("a launch".to_owned(), |(l, _)| if l.label.is_empty() { l.op } else { l.label });
                 format!("{name} of {at} (node {number})")
             }
         }

@@ -7,19 +7,22 @@ use std::rc::Rc;
 use twinstep_kernels::FRESH_BYTE;
 use twinstep_traces::{BufferId, SnapshotId, StepRecord};
 
-use super::memory::{By, Writer};
 use super::Timeline;
+use super::memory::{By, Writer};
 
 /// Largest index operand whose values are looked at, and largest buffer that it may lie in.
 const BYTES_MAX: u64 = 16 << 20;
 /// Step records of earlier steps that are kept.
 const STEPS_MAX: usize = 8;
 
+/// The bytes of a buffer at a snapshot that covers it.
+type Recorded = Option<Rc<Vec<u8>>>;
+
 /// Snapshots of the present step so far, and what was read from them.
 #[derive(Default)]
 pub(super) struct Values {
     points: Vec<(u32, SnapshotId)>,
-    read: RefCell<BTreeMap<(SnapshotId, BufferId), Option<Rc<Vec<u8>>>>>,
+    read: RefCell<BTreeMap<(SnapshotId, BufferId), Recorded>>,
     steps: RefCell<BTreeMap<u32, Rc<StepRecord>>>,
 }
 
@@ -101,9 +104,9 @@ impl Timeline<'_> {
         let taken = self.values.points.iter().rev().take_while(|(time, _)| *time > after);
         for &(_, snapshot) in taken {
             let mut read = self.values.read.borrow_mut();
-            let bytes = read.entry((snapshot, buffer)).or_insert_with(|| {
-                self.trace.read_buffer(snapshot, buffer).ok().flatten().map(Rc::new)
-            });
+            let bytes = read
+                .entry((snapshot, buffer))
+                .or_insert_with(|| self.trace.read_buffer(snapshot, buffer).ok().flatten().map(Rc::new));
             if let Some(bytes) = bytes {
                 return bytes.get(start as usize..end as usize).map(<[u8]>::to_vec);
             }
