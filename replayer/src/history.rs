@@ -290,18 +290,14 @@ fn values(timeline: &Timeline<'_>, event: &Event<'_>, target: BufferId, start: u
 fn inputs(timeline: &Timeline<'_>, event: &Event<'_>, launch: &LaunchEvent<'_>) -> Vec<Input> {
     let mut inputs = Vec::new();
     for view in launch.record.views.iter() {
-        let read: Vec<_> = event
-            .accesses
-            .iter()
-            .filter(|a| a.access.reads() && launch.operand(a).is_some_and(|v| std::ptr::eq(v, view)))
-            .collect();
-        let (Some(start), Some(end)) = (read.iter().map(|a| a.start).min(), read.iter().map(|a| a.end).max())
-        else {
+        let reads = event.accesses.iter().filter(|a| a.access.reads());
+        let read: Vec<(u64, u64)> = reads.filter_map(|a| LaunchEvent::within(view, a)).collect();
+        let (Some(&(start, _)), Some(end)) = (read.iter().min(), read.iter().map(|r| r.1).max()) else {
             continue;
         };
         let mut writers: Vec<Option<Writer>> = Vec::new();
-        for access in read {
-            for piece in timeline.known_writers(access.buffer, access.start, access.end) {
+        for (start, end) in read {
+            for piece in timeline.known_writers(view.buffer, start, end) {
                 if !writers.contains(&piece.writer) {
                     writers.push(piece.writer);
                     writers.sort_by_key(|w| std::cmp::Reverse(w.map_or(0, |w| w.time)));

@@ -6,6 +6,8 @@
 
 mod align;
 mod at;
+mod check;
+mod checks;
 mod cursor;
 mod diff;
 mod error;
@@ -36,6 +38,7 @@ mod waveform;
 mod weights;
 
 pub use at::At;
+pub use check::{CheckReport, check, check_explanation, check_names};
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
 pub use explain::{

@@ -5,7 +5,7 @@
 //! snapshot shows it, the launch *may* use all that is bound, and that is kept apart from what it does use.
 
 mod event;
-mod intervals;
+pub(crate) mod intervals;
 mod memory;
 mod operands;
 mod place;
@@ -22,7 +22,7 @@ use twinstep_traces::{BufferId, GraphId, Item, Program, ProgramId, StepRecord, T
 
 pub(crate) use event::{Access, Event, LaunchEvent, What};
 pub(crate) use memory::{By, Piece, Writer};
-pub(crate) use operands::extent;
+pub(crate) use operands::outputs;
 pub(crate) use place::{Moment, launch_of, of as name_of};
 
 use crate::ReplayError;
@@ -267,7 +267,7 @@ impl Walk<'_, '_, '_> {
             let writer = Writer { by, step: index, item, may: access.may, via: access.buffer, stream, time };
             timeline.memory.write(access.start, access.end, writer);
         }
-        if matches!(what, What::Gap(_) | What::Foreign(Item::Opaque(_), _)) {
+        if matches!(what, What::Gap | What::Foreign(Item::Opaque(_), _)) {
             timeline.forgotten = Some(time);
         }
         Ok(Flow::On)
@@ -312,7 +312,7 @@ impl Walk<'_, '_, '_> {
             Item::EventWait { event, stream } => self.emit(at, *stream, What::EventWait(*event), &[]),
             Item::Gap { reason } => {
                 self.timeline.note(format!("not recorded: {reason}"));
-                self.emit(at, 0, What::Gap(reason), &[])
+                self.emit(at, 0, What::Gap, &[])
             }
             foreign => self.foreign(at, foreign, None, None),
         }
@@ -321,7 +321,7 @@ impl Walk<'_, '_, '_> {
     fn graph(&mut self, item: u32, graph: GraphId, stream: u32) -> Result<Flow, ReplayError> {
         let Some(record) = self.timeline.trace.graph(graph) else {
             self.timeline.note(format!("launches of graph {}: it is not in the trace", graph.0));
-            return self.emit(item, stream, What::Gap("a graph that is not in the trace"), &[]);
+            return self.emit(item, stream, What::Gap, &[]);
         };
         if !record.edges.is_empty() {
             self.timeline.note(format!("the order of nodes of graph {}: they are not a chain", graph.0));

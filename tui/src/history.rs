@@ -56,7 +56,7 @@ fn show_group(group: &HistoryGroup) -> Vec<String> {
         lines.push(format!("  {:<9} {}", writer.at, what(writer, i == 0)));
         for input in &writer.inputs {
             let writers = input.writers.join(", ");
-            lines.push(format!("  {:<9}   {:<14} {:<22} {writers}", "", input.operand, input.buffer));
+            lines.push(format!("  {:<9}   {:<16} {:<22} {writers}", "", input.operand, input.buffer));
         }
     }
     if group.more {

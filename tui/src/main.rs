@@ -2,6 +2,7 @@
 //!
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
+mod check;
 mod demo;
 mod dev;
 mod device;
@@ -42,6 +43,7 @@ Look:
   diff    Where two runs differ   twinstep diff a.twin b.twin
 
 Prove:
+  check   Mistakes in one run     twinstep check a.twin
   step    One step again, patched twinstep step a.twin b.twin --at 2 --patch last_codes=other
   explain Why two runs differ    twinstep explain a.twin b.twin
   verify  All of it again         twinstep verify a.twin --replay
@@ -50,7 +52,7 @@ Keep:
   doctor  What this machine does  twinstep doctor
   dev     Faults to plant         twinstep dev faults
 
-Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
+Exit status: 0 same or ok, 1 different, damaged or findings, 2 trouble.
 Every command takes --json and --help.";
 
 /// A deterministic record/replay debugger for GPU decode loops.
@@ -82,6 +84,7 @@ enum Command {
     Print(print::Args),
     History(history::Args),
     Diff(diff::Args),
+    Check(check::Args),
     Step(step::Args),
     Explain(explain::Args),
     Verify(verify::Args),
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         Command::Print(args) => print::run(&args, &mut out),
         Command::History(args) => history::run(&args, &mut out),
         Command::Diff(args) => diff::run(&args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),

@@ -1,9 +1,12 @@
 //! What happens in a trace, one thing at a time.
 
 use twinstep_kernels as kernels;
+use twinstep_traces as traces;
 use twinstep_traces::{
     BufferId, GraphId, HostRead, HostWrite, Item, LaunchRecord, PointRecord, StepRecord, ViewRecord,
 };
+
+use super::operands::extent;
 
 /// Bytes that an event uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +40,19 @@ impl LaunchEvent<'_> {
         if self.record.label.is_empty() { &self.record.op } else { &self.record.label }
     }
 
-    /// The operand that an access belongs to.
-    pub(crate) fn operand(&self, access: &Access) -> Option<&ViewRecord> {
-        let holds = |v: &&ViewRecord| v.buffer == access.buffer && access.start >= v.offset;
-        self.record.views.iter().filter(holds).max_by_key(|v| v.offset)
+    /// The part of an access that lies in an operand which is used that way.
+    pub(crate) fn within(view: &ViewRecord, access: &Access) -> Option<(u64, u64)> {
+        let used = match access.access {
+            kernels::Access::Read => view.access != traces::Access::Write,
+            kernels::Access::Write => view.access != traces::Access::Read,
+            kernels::Access::ReadWrite => true,
+        };
+        if view.buffer != access.buffer || !used {
+            return None;
+        }
+        let (start, end) = extent(view).unwrap_or((access.start, access.end));
+        let (start, end) = (start.max(access.start), end.min(access.end));
+        (start < end).then_some((start, end))
     }
 }
 
@@ -74,7 +86,7 @@ pub(crate) enum What<'e> {
     /// The stream waits for an event.
     EventWait(u32),
     /// Something was not recorded.
-    Gap(&'e str),
+    Gap,
 }
 
 /// Something that happens, with where and when.

@@ -1,11 +1,14 @@
 //! The bytes that recorded launches use, from their arguments and from values that are known.
 
+use std::collections::BTreeMap;
+
 use twinstep_kernels as kernels;
 use twinstep_kernels::{Launch, Op, Scalar, View};
 use twinstep_traces as traces;
 use twinstep_traces::{BufferId, LaunchRecord, ScalarValue, Trace, ViewRecord};
 
 use super::event::Access;
+use super::intervals::Intervals;
 use crate::machine::dtype;
 
 /// Most ranges that one launch may touch without being treated as one whose values are not known.
@@ -126,4 +129,40 @@ pub(crate) fn foreign(trace: &Trace, view: &ViewRecord) -> Option<Access> {
         traces::Access::ReadWrite | traces::Access::Unknown => kernels::Access::ReadWrite,
     };
     Some(Access { buffer: view.buffer, start, end, access, may: true })
+}
+
+/// Bytes that a graph computes anew: written by one of its nodes whatever values are, and read by none before
+/// that.
+///
+/// # Errors
+/// [`ReplayError::Read`](crate::ReplayError::Read).
+pub(crate) fn outputs(
+    trace: &Trace,
+    graph: traces::GraphId,
+) -> Result<Vec<(BufferId, u64, u64)>, crate::ReplayError> {
+    let Some(record) = trace.graph(graph) else { return Ok(Vec::new()) };
+    let program = trace.program(record.program)?;
+    // True where a node reads before any writes, false where one writes first.
+    let mut first: BTreeMap<BufferId, Intervals<bool>> = BTreeMap::new();
+    for item in &program.items {
+        let traces::Item::Launch(record) = item else { continue };
+        let Ok(launch) = convert(trace, record) else { continue };
+        let reads = launch.bound().into_iter().filter(|r| r.access.reads()).map(|r| (r, true));
+        let writes = launch.definite_writes().into_iter().filter(|r| !r.access.reads()).map(|r| (r, false));
+        for (range, read) in reads.chain(writes) {
+            let known = first.entry(BufferId(range.buffer.0)).or_default();
+            let pieces = known.pieces(range.start as u64, range.end as u64);
+            let new: Vec<(u64, u64)> =
+                pieces.filter(|(_, _, value)| value.is_none()).map(|(a, b, _)| (a, b)).collect();
+            for (start, end) in new {
+                known.set(start, end, read);
+            }
+        }
+    }
+    let mut outputs = Vec::new();
+    for (buffer, known) in first {
+        let written = known.pieces(0, u64::MAX).filter(|(_, _, value)| *value == Some(false));
+        outputs.extend(written.map(|(start, end, _)| (buffer, start, end)));
+    }
+    Ok(outputs)
 }

@@ -8,6 +8,7 @@ use crate::at::place;
 
 /// A point of time within a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "the cause search asks for all of them")]
 pub(crate) enum Moment {
     /// Before the step's first host write.
     Start,

@@ -15,11 +15,14 @@ const BYTES_MAX: u64 = 16 << 20;
 /// Step records of earlier steps that are kept.
 const STEPS_MAX: usize = 8;
 
+/// The bytes of a buffer at a snapshot that covers it.
+type Recorded = Option<Rc<Vec<u8>>>;
+
 /// Snapshots of the present step so far, and what was read from them.
 #[derive(Default)]
 pub(super) struct Values {
     points: Vec<(u32, SnapshotId)>,
-    read: RefCell<BTreeMap<(SnapshotId, BufferId), Option<Rc<Vec<u8>>>>>,
+    read: RefCell<BTreeMap<(SnapshotId, BufferId), Recorded>>,
     steps: RefCell<BTreeMap<u32, Rc<StepRecord>>>,
 }
 
