@@ -202,7 +202,8 @@ impl Parser<'_> {
         let (least, most) = function.arguments();
         if !(least..=most).contains(&arguments.len()) {
             let wants = if least == most { least.to_string() } else { format!("{least} to {most}") };
-            let what = format!("`{}` takes {wants} arguments, found {}", function.name(), arguments.len());
+            let noun = if most == 1 { "argument" } else { "arguments" };
+            let what = format!("`{}` takes {wants} {noun}, found {}", function.name(), arguments.len());
             return Err(SyntaxError { offset: at, what });
         }
         Ok(Node::Call(function, arguments))
@@ -225,4 +226,167 @@ impl Parser<'_> {
 
 fn too_deep(offset: usize) -> SyntaxError {
     SyntaxError { offset, what: format!("nested deeper than {DEPTH_MAX} levels") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::expression::NOT as NOT_STRENGTH;
+    use super::*;
+
+    const CONSTANTS: &[&str] = &["boc", "block_tokens"];
+
+    fn name() -> impl Strategy<Value = BufferName> {
+        let names = ["last_codes", "last_codes@1", "kv_cache.0", "it's", "a b", "not", "x@y"];
+        (any::<bool>(), any::<bool>(), 0..names.len()).prop_map(move |(previous, after, i)| BufferName {
+            point: Point { previous, after },
+            name: names[i].to_owned(),
+        })
+    }
+
+    /// Expressions of all kinds; their places are 0.
+    pub(in super::super) fn expressions() -> impl Strategy<Value = Expression> {
+        let make = |node| Expression::new(node, 0);
+        let leaf = prop_oneof![
+            any::<u64>().prop_map(|value| Node::Integer(value.into())),
+            (0i128..=i128::MAX).prop_map(Node::Integer),
+            (0.0f64..f64::MAX).prop_map(Node::Float),
+            Just(Node::Float(5e-324)),
+            any::<bool>().prop_map(Node::Truth),
+            (0..Known::ALL.len()).prop_map(|i| Node::Known(Known::ALL[i])),
+            (0..CONSTANTS.len()).prop_map(|i| Node::Constant(CONSTANTS[i].to_owned())),
+            name().prop_map(|name| Node::Buffer(name, Vec::new())),
+        ];
+        leaf.prop_map(make).prop_recursive(6, 48, 4, move |inner| {
+            let some = |least, most| prop::collection::vec(inner.clone(), least..=most);
+            prop_oneof![
+                (name(), some(1, 3)).prop_map(|(name, indices)| Node::Buffer(name, indices)),
+                (any::<bool>(), inner.clone()).prop_map(|(not, a)| {
+                    Node::Unary(if not { Unary::Not } else { Unary::Negate }, Box::new(a))
+                }),
+                (0..Binary::ALL.len(), inner.clone(), inner.clone()).prop_map(|(i, a, b)| Node::Binary(
+                    Binary::ALL[i],
+                    Box::new(a),
+                    Box::new(b)
+                )),
+                (0..Function::ALL.len(), some(3, 3)).prop_map(|(i, mut parts)| {
+                    let function = Function::ALL[i];
+                    parts.truncate(function.arguments().1);
+                    Node::Call(function, parts)
+                }),
+            ]
+            .prop_map(make)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(expression in expressions()) {
+            let text = expression.to_string();
+            let back = parse(&text, CONSTANTS);
+            prop_assert!(back.as_ref() == Ok(&expression), "{text}\n{back:?}\n{expression:?}");
+        }
+
+        #[test]
+        fn any_text_is_an_expression_or_an_error_within_it(text in "\\PC{0,60}") {
+            if let Err(error) = parse(&text, CONSTANTS) {
+                prop_assert!(error.offset <= text.len());
+            }
+        }
+
+        #[test]
+        fn any_words_are_an_expression_or_an_error_within_them(
+            words in prop::collection::vec(
+                prop_oneof![
+                    (0..Binary::ALL.len()).prop_map(|i| Binary::ALL[i].symbol()),
+                    prop::sample::select(vec![
+                        "(", ")", "[", "]", ",", ".", "@", "not", "-", "before", "after.x", "previous", "k", "if",
+                        "min(", "1", "1.5", "1e9", "'q'", "\"", "boc", "true", "length(",
+                    ]),
+                ],
+                0..40,
+            )
+        ) {
+            let text = words.join(" ");
+            match parse(&text, CONSTANTS) {
+                Ok(expression) => {
+                    prop_assert!(parse(&expression.to_string(), CONSTANTS).as_ref() == Ok(&expression), "{text}");
+                }
+                Err(error) => prop_assert!(error.offset <= text.len()),
+            }
+        }
+    }
+
+    #[test]
+    fn operators_bind_as_in_the_languages_that_people_know() {
+        for (text, grouped) in [
+            ("1 + 2 * 3", "1 + (2 * 3)"),
+            ("1 - 2 - 3", "(1 - 2) - 3"),
+            ("8 / 4 / 2", "(8 / 4) / 2"),
+            ("-1 * 2", "(-1) * 2"),
+            ("not step == 1 and true or false", "((not (step == 1)) and true) or false"),
+            ("true or false and not true", "true or (false and (not true))"),
+            ("step + 1 < rows * 2", "(step + 1) < (rows * 2)"),
+            ("before.a[k / 16] * 16 + k % 16", "((before.a[(k / 16)]) * 16) + (k % 16)"),
+        ] {
+            assert_eq!(parse(text, &[]).unwrap(), parse(grouped, &[]).unwrap(), "{text}");
+        }
+        assert_ne!(parse("1 - (2 - 3)", &[]).unwrap(), parse("1 - 2 - 3", &[]).unwrap());
+        const { assert!(NOT_STRENGTH < COMPARISON) };
+    }
+
+    #[test]
+    fn mistakes_are_told_where_they_are() {
+        for (text, offset, what) in [
+            ("", 0, "expected a number, a name or `(`, found the end"),
+            ("1 +", 3, "expected a number, a name or `(`, found the end"),
+            ("(1", 2, "expected `)`, found the end"),
+            ("1 2", 2, "expected an operator or the end, found `2`"),
+            ("before", 6, "expected `.`, found the end"),
+            ("before.7", 7, "expected a buffer's name; one with dots is written in quotes, found `7`"),
+            ("before.a@b", 9, "expected a generation such as 0, found `b`"),
+            ("previous.a", 9, "expected `before` or `after`, found `a`"),
+            ("before.a[1", 10, "expected `,` or `]`, found the end"),
+            ("abs(1, 2)", 0, "`abs` takes 1 argument, found 2"),
+            ("1 + if(true)", 4, "`if` takes 3 arguments, found 1"),
+            ("0 <= step < 3", 10, "comparisons do not chain: write a < b and b < c"),
+            ("step = 3", 5, "`=` has no meaning here; write == to compare"),
+            ("step && 1", 5, "`&` has no meaning here; write `and`, `or`, `not`"),
+            ("1 == not true", 5, "expected an operand; put `not` in parentheses, found `not`"),
+            ("1 + 12ab", 4, "not a number: write 16, 1.5 or 1e-3"),
+            ("1e999", 0, "a float too great: they have 64 bits here"),
+            ("before.'a", 7, "`'` without its end"),
+            ("é", 0, "`é` has no meaning here"),
+        ] {
+            let error = parse(text, &[]).unwrap_err();
+            assert_eq!((error.offset, error.what.as_str()), (offset, what), "{text}");
+        }
+        let error = parse("stepp == 1", &[]).unwrap_err();
+        assert!(error.what.starts_with("unknown name `stepp`; did you mean `step`?"), "{error:?}");
+        let error = parse(&"9".repeat(60), &[]).unwrap_err();
+        assert!(error.what.contains("too great"), "{error:?}");
+    }
+
+    #[test]
+    fn depth_and_length_are_bounded() {
+        let hostile = [
+            "(".repeat(5000),
+            "-".repeat(5000),
+            "not ".repeat(4000),
+            "abs(".repeat(4000),
+            "before.a[".repeat(1500),
+            format!("1{}", " + 1".repeat(4000)),
+            format!("1{}", " or 1".repeat(3000)),
+            "1".repeat(TEXT_MAX + 1),
+        ];
+        for text in hostile {
+            let error = parse(&text, &[]).unwrap_err();
+            assert!(error.what.contains("nested deeper") || error.what.contains("bytes"), "{error:?}");
+        }
+        let deepest = format!("{}1{}", "(".repeat(DEPTH_MAX), ")".repeat(DEPTH_MAX));
+        assert!(parse(&deepest, &[]).is_ok());
+        assert!(parse(&format!("1{}", " + 1".repeat(DEPTH_MAX - 1)), &[]).is_ok());
+        assert!(parse(&format!("1{}", " + 1".repeat(DEPTH_MAX)), &[]).is_err());
+    }
 }
