@@ -399,7 +399,7 @@ fn hostile_files_are_errors() {
     assert!(error(&rule("", &"9".repeat(10_000))).contains("too great"));
     let many: String = (0..1001).map(|i| rule("", "true").replace("\"r\"", &format!("\"r{i}\""))).collect();
     assert!(error(&many).contains("1001 rules"));
-    // A wide expression over a wide array ends, and says that it did not look at all.
+    // An expression with many parts comes to its end.
     let wide = (0..7).fold("before.table".to_owned(), |e, _| format!("max({e}, {e})"));
     assert_eq!(check(&clean(), &rule("", &format!("{wide} > 3"))).findings, []);
 }

@@ -404,3 +404,202 @@ fn arithmetic(operator: Binary, a: Scalar, b: Scalar, expression: &Expression) -
     };
     value.map(Scalar::Integer).ok_or_else(|| overflow(expression))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::expression::Point;
+    use super::*;
+
+    const HERE: Point = Point { previous: false, after: false };
+    /// Buffers whose shapes always fit together, and the cells of a grid of 2 by 3 that they fill.
+    const BUFFERS: [(&str, &[u64]); 3] = [("grid", &[2, 3]), ("line", &[3]), ("one", &[])];
+    const STEP: u32 = 4;
+
+    fn name(i: usize) -> BufferName {
+        BufferName { point: HERE, name: BUFFERS[i].0.to_owned() }
+    }
+
+    fn element(i: usize, flat: usize) -> i64 {
+        [[-3, 0, 5, 2, -1, 7], [1, 0, -2, 0, 0, 0], [3, 0, 0, 0, 0, 0]][i][flat]
+    }
+
+    fn scene<'a>(
+        names: &'a [BufferName],
+        constants: &'a BTreeMap<String, Scalar>,
+        budget: &'a Cell<u64>,
+    ) -> Scene<'a> {
+        let seen = |i: usize| {
+            let shape = BUFFERS[i].1.to_vec();
+            let elements = shape.iter().product::<u64>() as usize;
+            let bytes = (0..elements).flat_map(|flat| element(i, flat).to_le_bytes()).collect();
+            let recorded =
+                Recorded { name: BUFFERS[i].0.to_owned(), shape: shape.clone(), dtype: DType::I64, bytes };
+            Seen { recorded: Rc::new(recorded), row: None, shape }
+        };
+        let buffers = names.iter().enumerate().map(|(i, name)| (name, seen(i))).collect();
+        Scene { buffers, constants, step: STEP, request: 1, prompt_tokens: None, rows: 2, budget }
+    }
+
+    fn expressions() -> impl Strategy<Value = Expression> {
+        let make = |node| Expression::new(node, 0);
+        let leaf = prop_oneof![
+            (0i128..5).prop_map(Node::Integer),
+            Just(Node::Integer(i128::MAX)),
+            any::<bool>().prop_map(Node::Truth),
+            Just(Node::Known(Known::K)),
+            Just(Node::Known(Known::Step)),
+            (0..BUFFERS.len()).prop_map(|i| Node::Buffer(name(i), Vec::new())),
+            (0..BUFFERS.len()).prop_map(|i| Node::Buffer(name(i), Vec::new())),
+        ];
+        leaf.prop_map(make).prop_recursive(5, 32, 3, move |inner| {
+            let functions =
+                [Function::If, Function::Min, Function::Max, Function::Abs, Function::Any, Function::All];
+            prop_oneof![
+                inner.clone().prop_map(|index| Node::Buffer(name(1), vec![index])),
+                (any::<bool>(), inner.clone()).prop_map(|(not, a)| {
+                    Node::Unary(if not { Unary::Not } else { Unary::Negate }, Box::new(a))
+                }),
+                (0..Binary::ALL.len(), inner.clone(), inner.clone()).prop_map(|(i, a, b)| Node::Binary(
+                    Binary::ALL[i],
+                    Box::new(a),
+                    Box::new(b)
+                )),
+                (0..functions.len(), any::<bool>(), [inner.clone(), inner.clone(), inner]).prop_map(
+                    move |(i, single, parts)| {
+                        let mut parts = parts.to_vec();
+                        let (least, most) = functions[i].arguments();
+                        parts.truncate(if single { least } else { most });
+                        Node::Call(functions[i], parts)
+                    }
+                ),
+            ]
+            .prop_map(make)
+        })
+    }
+
+    /// All six cells of the grid at once, integers alone, with truth as 0 and 1; `None` where there is
+    /// no value.
+    type Cells = [Option<i128>; 6];
+
+    fn naive(expression: &Expression) -> Cells {
+        let map2 = |a: &Expression, b: &Expression, of: &dyn Fn(i128, i128) -> Option<i128>| {
+            let (a, b) = (naive(a), naive(b));
+            std::array::from_fn(|i| of(a[i]?, b[i]?))
+        };
+        match &expression.node {
+            Node::Integer(value) => [Some(*value); 6],
+            Node::Truth(value) => [Some((*value).into()); 6],
+            Node::Known(Known::K) => std::array::from_fn(|i| Some(i as i128 % 3)),
+            Node::Known(_) => [Some(STEP.into()); 6],
+            Node::Buffer(buffer, indices) if indices.is_empty() => {
+                let i = BUFFERS.iter().position(|(name, _)| *name == buffer.name).unwrap();
+                std::array::from_fn(|cell| Some(element(i, [cell, cell % 3, 0][i]).into()))
+            }
+            Node::Buffer(_, indices) => naive(&indices[0])
+                .map(|i| i.filter(|i| (0..3).contains(i)).map(|i| element(1, i as usize).into())),
+            Node::Unary(Unary::Not, a) => naive(a).map(|a| a.map(|a| i128::from(a == 0))),
+            Node::Unary(Unary::Negate, a) => naive(a).map(|a| a?.checked_neg()),
+            Node::Binary(operator, a, b) => match operator {
+                Binary::And | Binary::Or => {
+                    let (a, b) = (naive(a), naive(b));
+                    let decides = i128::from(*operator == Binary::Or);
+                    std::array::from_fn(|i| match a[i]? {
+                        a if i128::from(a != 0) == decides => Some(decides),
+                        _ => b[i].map(|b| i128::from(b != 0)),
+                    })
+                }
+                Binary::Equal => map2(a, b, &|a, b| Some((a == b).into())),
+                Binary::NotEqual => map2(a, b, &|a, b| Some((a != b).into())),
+                Binary::Less => map2(a, b, &|a, b| Some((a < b).into())),
+                Binary::LessEqual => map2(a, b, &|a, b| Some((a <= b).into())),
+                Binary::Greater => map2(a, b, &|a, b| Some((a > b).into())),
+                Binary::GreaterEqual => map2(a, b, &|a, b| Some((a >= b).into())),
+                Binary::Add => map2(a, b, &i128::checked_add),
+                Binary::Subtract => map2(a, b, &i128::checked_sub),
+                Binary::Multiply => map2(a, b, &i128::checked_mul),
+                // Euclid's remainder is never negative; a negative divisor shifts it.
+                Binary::Modulo => map2(a, b, &|a, b| {
+                    let r = a.checked_rem_euclid(b)?;
+                    Some(if b < 0 && r > 0 { r + b } else { r })
+                }),
+                Binary::Divide => map2(a, b, &|a, b| {
+                    let up = b < 0 && a.checked_rem_euclid(b)? > 0;
+                    a.checked_div_euclid(b)?.checked_sub(up.into())
+                }),
+            },
+            Node::Call(function, parts) => {
+                let cells: Vec<Cells> = parts.iter().map(naive).collect();
+                let least = |a: i128, b: i128| if *function == Function::Min { a.min(b) } else { a.max(b) };
+                match function {
+                    Function::If => std::array::from_fn(|i| cells[if cells[0][i]? != 0 { 1 } else { 2 }][i]),
+                    Function::Abs => cells[0].map(|a| a?.checked_abs()),
+                    Function::Any | Function::All => {
+                        let decides = *function == Function::Any;
+                        // The first cell that decides, unless one without a value comes before it.
+                        let first = cells[0].iter().find(|cell| cell.is_none_or(|a| (a != 0) == decides));
+                        [first.map_or(Some((!decides).into()), |cell| cell.map(|_| decides.into())); 6]
+                    }
+                    _ if cells.len() == 1 => {
+                        let all: Option<Vec<i128>> = cells[0].iter().copied().collect();
+                        [all.and_then(|all| all.into_iter().reduce(least)); 6]
+                    }
+                    _ => std::array::from_fn(|i| {
+                        let all: Option<Vec<i128>> = cells.iter().map(|cells| cells[i]).collect();
+                        all?.into_iter().reduce(least)
+                    }),
+                }
+            }
+            Node::Float(_) | Node::Constant(_) => [None; 6],
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn each_element_is_what_all_at_once_give(expression in expressions()) {
+            // Places tell gathered parts apart, so they have to be real ones.
+            let expression = super::super::parse::parse(&expression.to_string(), &[]).unwrap();
+            let names = [name(0), name(1), name(2)];
+            let (constants, budget) = (BTreeMap::new(), Cell::new(u64::MAX));
+            let scene = scene(&names, &constants, &budget);
+            let evaluator = Evaluator::new(&scene);
+            let expected = naive(&expression);
+            let Ok(shape) = evaluator.frame(&expression) else {
+                prop_assert!(uses_axis(&expression), "{expression}");
+                return Ok(());
+            };
+            for (cell, at) in indices(&shape).enumerate() {
+                match evaluator.value(&expression, &at) {
+                    Ok(value) => prop_assert_eq!(value.integer(), expected[cell], "{} at {:?}", expression, at),
+                    Err(Trouble::Broken(_)) => prop_assert_eq!(expected[cell], None, "{} at {:?}", expression, at),
+                    // Only `k` with nothing beside it has no place here.
+                    Err(Trouble::NotLookedAt(what)) => prop_assert!(what.contains("`k`"), "{what}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn work_is_bounded() {
+        let names = [name(0), name(1), name(2)];
+        let (constants, budget) = (BTreeMap::new(), Cell::new(20));
+        let scene = scene(&names, &constants, &budget);
+        let expression = super::super::parse::parse("all(before.grid < 9 and before.grid < 9)", &[]).unwrap();
+        let found = Evaluator::new(&scene).value(&expression, &[]);
+        assert_eq!(found, Err(Trouble::NotLookedAt("too much work for one rule".to_owned())));
+        budget.set(100);
+        assert_eq!(Evaluator::new(&scene).value(&expression, &[]), Ok(Scalar::Truth(true)));
+    }
+
+    #[test]
+    fn arrays_are_bounded() {
+        assert_eq!(broadcast(&[2, 1], &[3]), Ok(vec![2, 3]));
+        assert_eq!(broadcast(&[], &[0]), Ok(vec![0]));
+        assert!(broadcast(&[2], &[3]).is_err());
+        assert!(broadcast(&[1 << 11, 1], &[1 << 11]).is_err());
+        assert!(broadcast(&[u64::MAX, u64::MAX, 0], &[]).is_err());
+    }
+}

@@ -21,8 +21,8 @@ pub(super) struct Recorded {
     /// With its generation.
     pub(super) name: String,
     pub(super) shape: Vec<u64>,
-    dtype: DType,
-    bytes: Vec<u8>,
+    pub(super) dtype: DType,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Recorded {
