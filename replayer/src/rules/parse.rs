@@ -120,7 +120,7 @@ impl Parser<'_> {
             self.next += 1;
             // Not below a comparison, so `not a == b` denies the comparison.
             let operand = self.expression(NOT, depth + 1)?;
-            debug_assert!(NOT < COMPARISON);
+            const { assert!(NOT < COMPARISON) };
             return Self::make(Node::Unary(Unary::Not, Box::new(operand)), at);
         }
         self.operand(depth)
@@ -232,7 +232,6 @@ fn too_deep(offset: usize) -> SyntaxError {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::expression::NOT as NOT_STRENGTH;
     use super::*;
 
     const CONSTANTS: &[&str] = &["boc", "block_tokens"];
@@ -246,7 +245,7 @@ mod tests {
     }
 
     /// Expressions of all kinds; their places are 0.
-    pub(in super::super) fn expressions() -> impl Strategy<Value = Expression> {
+    fn expressions() -> impl Strategy<Value = Expression> {
         let make = |node| Expression::new(node, 0);
         let leaf = prop_oneof![
             any::<u64>().prop_map(|value| Node::Integer(value.into())),
@@ -333,7 +332,6 @@ mod tests {
             assert_eq!(parse(text, &[]).unwrap(), parse(grouped, &[]).unwrap(), "{text}");
         }
         assert_ne!(parse("1 - (2 - 3)", &[]).unwrap(), parse("1 - 2 - 3", &[]).unwrap());
-        const { assert!(NOT_STRENGTH < COMPARISON) };
     }
 
     #[test]
