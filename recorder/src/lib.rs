@@ -17,6 +17,7 @@ pub mod profile;
 mod ranges;
 mod rope;
 mod session;
+mod sharing;
 mod talker;
 mod tape;
 pub mod text;
