@@ -18,6 +18,7 @@ mod ranges;
 mod rope;
 mod rules;
 mod session;
+mod sharing;
 mod talker;
 mod tape;
 pub mod text;

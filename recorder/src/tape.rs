@@ -18,6 +18,7 @@ use twinstep_traces::{
 use crate::convert;
 use crate::error::RecordError;
 use crate::ranges::Ranges;
+use crate::sharing::Sharing;
 
 /// A launch with its place in the model.
 #[derive(Debug, Clone)]
@@ -70,15 +71,6 @@ impl Tracked {
     }
 }
 
-/// A buffer whose memory others share.
-struct Shared {
-    buffer: kernels::BufferId,
-    /// In whose memory it lies, and from which byte on.
-    root: kernels::BufferId,
-    offset: usize,
-    bytes: usize,
-}
-
 /// The log of the step in progress.
 #[derive(Default)]
 struct Log {
@@ -94,7 +86,7 @@ struct Log {
 struct Recording<S: Storage> {
     writer: TraceWriter<S>,
     tracked: BTreeMap<kernels::BufferId, Tracked>,
-    shared: Vec<Shared>,
+    sharing: Sharing,
     log: Log,
 }
 
@@ -112,7 +104,7 @@ impl<S: Storage> Tape<S> {
         let recording = writer.map(|writer| Recording {
             writer,
             tracked: BTreeMap::new(),
-            shared: Vec::new(),
+            sharing: Sharing::default(),
             log: Log::default(),
         });
         Tape { stream, recording, at: At { kind: StepKind::Setup, request: 0, step: 0 }, captured: None }
@@ -140,7 +132,8 @@ impl<S: Storage> Tape<S> {
         let buffer = self.stream.allocate_in(spec, donor, 0)?;
         self.allocated(&buffer, None, chunk_bytes)?;
         if let Some(recording) = &mut self.recording {
-            recording.share(buffer.id, buffer.bytes(), donor);
+            let donor_bytes = recording.tracked.get(&donor).map_or(0, |tracked| tracked.bytes);
+            recording.sharing.add((buffer.id, buffer.bytes()), (donor, donor_bytes));
             recording.mark(buffer.id, 0, buffer.bytes());
         }
         Ok(buffer)
@@ -372,38 +365,9 @@ impl<S: Storage> Tape<S> {
 }
 
 impl<S: Storage> Recording<S> {
-    /// Notes that a buffer lies in the memory of another.
-    fn share(&mut self, buffer: kernels::BufferId, bytes: usize, donor: kernels::BufferId) {
-        let host = self.shared.iter().find(|s| s.buffer == donor).map(|s| (s.root, s.offset));
-        let (root, offset) = host.unwrap_or((donor, 0));
-        if let (None, Some(tracked)) = (host, self.tracked.get(&donor)) {
-            self.shared.push(Shared { buffer: donor, root, offset, bytes: tracked.bytes });
-        }
-        self.shared.push(Shared { buffer, root, offset, bytes });
-    }
-
-    /// Bytes of a buffer, and of all others that share them.
-    fn names_of(
-        &self,
-        buffer: kernels::BufferId,
-        start: usize,
-        end: usize,
-    ) -> Vec<(kernels::BufferId, usize, usize)> {
-        let mut names = vec![(buffer, start, end)];
-        let Some(own) = self.shared.iter().find(|s| s.buffer == buffer) else { return names };
-        let (start, end) = (own.offset + start, own.offset + end);
-        for other in self.shared.iter().filter(|s| s.root == own.root && s.buffer != buffer) {
-            let (from, to) = (start.max(other.offset), end.min(other.offset + other.bytes));
-            if from < to {
-                names.push((other.buffer, from - other.offset, to - other.offset));
-            }
-        }
-        names
-    }
-
     /// Notes bytes that may have changed since the last snapshot.
     fn mark(&mut self, buffer: kernels::BufferId, start: usize, end: usize) {
-        for (buffer, start, end) in self.names_of(buffer, start, end) {
+        for (buffer, start, end) in self.sharing.names(buffer, start, end) {
             if let Some(tracked) = self.tracked.get_mut(&buffer) {
                 tracked.dirty.insert(start, end);
             }
@@ -412,7 +376,7 @@ impl<S: Storage> Recording<S> {
 
     /// Notes bytes that were written whatever the values are.
     fn wrote(&mut self, buffer: kernels::BufferId, start: usize, end: usize) {
-        for (buffer, start, end) in self.names_of(buffer, start, end) {
+        for (buffer, start, end) in self.sharing.names(buffer, start, end) {
             self.log.written.entry(buffer).or_default().insert(start, end);
         }
     }
@@ -422,9 +386,7 @@ impl<S: Storage> Recording<S> {
         // What shares memory is captured before any of its names is used: a write through one of them would
         // change what the others held when the step began.
         for view in launches.iter().flat_map(|labelled| labelled.launch.views()) {
-            let own = self.shared.iter().find(|s| s.buffer == view.buffer).map(|s| s.root);
-            let names = self.shared.iter().filter(|s| Some(s.root) == own).map(|s| s.buffer);
-            for buffer in names.collect::<Vec<_>>() {
+            for buffer in self.sharing.group(view.buffer) {
                 self.capture_late(stream, buffer)?;
             }
         }
