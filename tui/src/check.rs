@@ -7,6 +7,7 @@ use twinstep_traces::{StepKind, Trace};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
+use crate::rules::RuleSet;
 use crate::trace_file::{failed, open};
 
 /// Look for mistakes in one trace: reads of memory that nobody wrote, stale bindings, memory given back, ...
@@ -16,6 +17,9 @@ pub(crate) struct Args {
     /// The trace.
     #[arg(required_unless_present = "explain")]
     trace: Option<PathBuf>,
+    /// The model's rules; by default those of the embedded voice's model.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Say what a check means, why it matters and how to confirm it.
     #[arg(long, value_name = "NAME")]
     explain: Option<String>,
@@ -28,14 +32,20 @@ struct Explanation<'a> {
     explanation: &'a str,
 }
 
-fn explain(name: &str, out: &mut Output) -> Result<Status, Failure> {
-    let Some(explanation) = check_explanation(name) else {
-        let names: Vec<&str> = check_names().collect();
+fn explain(name: &str, rules: Option<&Path>, out: &mut Output) -> Result<Status, Failure> {
+    let rules = RuleSet::new(rules)?;
+    let rule = rules.explanation(name);
+    let Some(explanation) = check_explanation(name).map(str::to_owned).or(rule) else {
+        let names: Vec<&str> = check_names().chain(rules.names()).collect();
         return Err(Failure::new("usage", format!("there is no check `{name}`"))
-            .hint(format!("the checks are {}", names.join(", "))));
+            .hint(format!("the checks and rules are {}", names.join(", "))));
     };
     out.line(format!("{name}\n\n{explanation}"))?;
-    out.document(&Explanation { schema: "twinstep.check-explanation/1", check: name, explanation })?;
+    out.document(&Explanation {
+        schema: "twinstep.check-explanation/1",
+        check: name,
+        explanation: &explanation,
+    })?;
     Ok(Status::Same)
 }
 
@@ -84,12 +94,21 @@ fn report_lines(report: &CheckReport, trace: &Trace, path: &Path) -> Vec<String>
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     if let Some(name) = &args.explain {
-        return explain(name, out);
+        return explain(name, args.rules.as_deref(), out);
     }
     let Some(path) = &args.trace else { return Err(Failure::new("usage", "which trace?")) };
     let trace = open(path)?;
-    // Findings of rules are added here: `report.add(findings, not_looked_at)`.
-    let report = check(&trace).map_err(|e| failed(&e))?;
+    let rules = RuleSet::new(args.rules.as_deref())?;
+    let mut report = check(&trace).map_err(|e| failed(&e))?;
+    match rules.of(&trace) {
+        Some(rules) => {
+            let found = rules.check(&trace).map_err(|e| failed(&e))?;
+            report.add(found.findings, found.not_looked_at);
+        }
+        None => {
+            report.add(Vec::new(), vec![format!("rules: none are known for model {}", trace.run().model)])
+        }
+    }
     for line in report_lines(&report, &trace, path) {
         out.line(line)?;
     }

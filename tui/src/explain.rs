@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use twinstep_replayer::{BUDGET, ExplainOptions, ExplainReport, Finding, Kind, Proof, ReplayError, explain};
+use twinstep_replayer::{BUDGET, ExplainOptions, ExplainReport, Kind, Proof, explain};
 use twinstep_traces::Trace;
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
+use crate::rules::RuleSet;
 use crate::trace_file::{failed, open};
 use crate::weights::Weights;
 
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Steps executed again at most.
     #[arg(long, default_value_t = BUDGET, value_name = "N")]
     budget: usize,
+    /// The model's rules; by default those of the embedded voice's model.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Folder with the model's weights; by default the embedded voice.
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
@@ -92,20 +96,17 @@ pub(crate) fn compare(
     b: &Path,
     control: Option<&Path>,
     budget: usize,
+    rules: &RuleSet,
     weights: &Weights,
 ) -> Result<ExplainReport, Failure> {
     let (a, b) = (open(a)?, open(b)?);
     let control = control.map(open).transpose()?;
-    let findings = |trace: &Trace| findings(trace);
+    let findings = |trace: &Trace| rules.findings(trace);
     let options = ExplainOptions { control: control.as_ref(), budget, findings: &findings };
     let bar = crate::progress::bar("re-executions");
     let report = explain(&a, &b, weights, &options, &mut |n| bar.tick(n as u64)).map_err(|e| failed(&e));
     bar.finish();
     report
-}
-
-fn findings(_: &Trace) -> Result<Vec<Finding>, ReplayError> {
-    Ok(Vec::new())
 }
 
 /// The report as lines.
@@ -176,7 +177,14 @@ pub(crate) fn show(report: &ExplainReport, commands: &[Command]) -> Vec<String> 
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let weights = Weights::new(args.weights.as_ref());
-    let report = compare(&args.a, &args.b, args.control.as_deref(), args.budget, &weights)?;
+    let report = compare(
+        &args.a,
+        &args.b,
+        args.control.as_deref(),
+        args.budget,
+        &RuleSet::new(args.rules.as_deref())?,
+        &weights,
+    )?;
     let commands = commands((&args.a, &args.b), args.weights.as_ref(), &report);
     for line in show(&report, &commands) {
         out.line(line)?;

@@ -17,6 +17,7 @@ mod output;
 mod print;
 mod progress;
 mod record;
+mod rules;
 mod step;
 mod trace_file;
 mod verify;
