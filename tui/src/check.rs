@@ -36,9 +36,10 @@ fn explain(name: &str, rules: Option<&Path>, out: &mut Output) -> Result<Status,
     let rules = RuleSet::new(rules)?;
     let rule = rules.explanation(name);
     let Some(explanation) = check_explanation(name).map(str::to_owned).or(rule) else {
-        let names: Vec<&str> = check_names().chain(rules.names()).collect();
-        return Err(Failure::new("usage", format!("there is no check `{name}`"))
-            .hint(format!("the checks and rules are {}", names.join(", "))));
+        let mut names: Vec<&str> = check_names().collect();
+        names.extend(rules.names());
+        let hint = format!("the checks and rules are {}", names.join(", "));
+        return Err(Failure::new("usage", format!("there is no check `{name}`")).hint(hint));
     };
     out.line(format!("{name}\n\n{explanation}"))?;
     out.document(&Explanation {
