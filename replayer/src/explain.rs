@@ -15,7 +15,7 @@ use crate::at::{At, place};
 use crate::diff::{DiffReport, FirstDifference, StepState, comparable, diff};
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Pair, Side, families};
-use crate::explain::search::{Judge, needed_patches, patches, search};
+use crate::explain::search::{Answer, Judge, needed_patches, patches, search};
 use crate::finding::Finding;
 use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
@@ -310,9 +310,11 @@ fn investigate(judge: &mut Judge<'_, '_, '_>, at: At, report: &mut ExplainReport
         note("candidate", None, verdict::describe(pair, family));
     }
     let mut decision = search(judge, &families, Side::A);
-    if decision.sets.is_empty() {
+    // What decides one way may not be all that makes the difference the other way.
+    if decision.sets.is_empty() || decision.reverse == Answer::Differs {
         let other = search(judge, &families, Side::B);
-        if !other.sets.is_empty() {
+        let better = other.reverse == Answer::Equal || decision.sets.is_empty();
+        if !other.sets.is_empty() && better {
             decision = other;
         }
     }

@@ -213,6 +213,7 @@ fn branch(context: &Context<'_>, i: usize, lacking: Side, set: &BTreeSet<usize>)
         .members
         .iter()
         .flat_map(|m| has.launches[m.0].written())
+        .filter(|v| v.name != "op_faults")
         .filter_map(|v| match lacking {
             Side::A => context.pair.pairing.reversed_of(v.buffer),
             Side::B => context.pair.pairing.of(v.buffer),
@@ -522,13 +523,13 @@ fn missing(context: &Context<'_>, family: &Family, lacking: Side, op: &str) -> C
     let what = context.launches(lacking.other(), &numbers);
     let graph = step.launches.iter().find_map(|l| l.graph).map(|g| g.0);
     let extra_is_captured = numbers.first().is_some_and(|&n| has.launches[n].graph.is_some());
-    let outputs: BTreeSet<BufferId> =
-        numbers.iter().flat_map(|&n| has.launches[n].written()).map(|v| v.buffer).collect();
-    let outputs = outputs
-        .into_iter()
-        .filter(|&id| has.trace().buffer(id).is_some_and(|b| b.name != "op_faults"))
-        .map(|id| has.short_name(id))
+    let outputs: BTreeSet<BufferId> = numbers
+        .iter()
+        .flat_map(|&n| has.launches[n].written())
+        .filter(|v| v.name != "op_faults")
+        .map(|v| v.buffer)
         .collect();
+    let outputs = outputs.into_iter().map(|id| has.short_name(id)).collect();
     let letter = context.letter(lacking);
     let first = numbers.first().map(|&n| &has.launches[n].record);
     let aside = graph.zip(first).and_then(|(g, l)| beside(step, g, op, &l.label));
