@@ -153,7 +153,10 @@ impl<'a> Machine<'a> {
         if self.bound_by_a_graph(id)? {
             return Ok(());
         }
-        self.placed.retain(|_, placed| *placed != id);
+        let address = self.trace.buffer(id).and_then(|record| record.address);
+        if let Some(address) = address.filter(|address| self.placed.get(address) == Some(&id)) {
+            self.placed.remove(&address);
+        }
         let Some(buffer) = self.ids.remove(&id) else {
             return Err(ReplayError::Opaque(format!("buffer {} is freed but not allocated", id.0)));
         };
