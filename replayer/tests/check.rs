@@ -847,3 +847,15 @@ fn bits_are_set_in_any_order_and_set_up_ends_before_the_first_request() {
     let report = check(&beside(true, false)).unwrap();
     assert_eq!(found(&report)[0].4, Some("out.0@0"), "{report:#?}");
 }
+
+#[test]
+fn a_graph_that_was_captured_over_an_older_allocation_means_it() {
+    let mut t = Builder::new();
+    let (old, out) = (t.row("codes", Role::State), t.row("out", Role::State));
+    t.row("codes", Role::State);
+    t.host(old, 1);
+    let graph = t.capture("decode", vec![t.silu("embed", old, old, out)]);
+    t.end();
+    t.decode(2, |_| {}, |t| t.launch_graph(graph));
+    clean(&t.finish());
+}
