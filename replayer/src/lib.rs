@@ -4,6 +4,7 @@
 //! weights come from a [`WeightSource`], and nothing knows the model. Reports are plain data that
 //! serialise to the documents of `--json`.
 
+mod assertion;
 mod at;
 mod cursor;
 mod diff;
@@ -26,6 +27,18 @@ mod verify;
 mod waveform;
 mod weights;
 
+pub use assertion::assert_traces;
+pub use assertion::expected::{Expected, accept};
+pub use assertion::github::github_annotations;
+pub use assertion::glob::Glob;
+pub use assertion::junit::junit;
+pub use assertion::policy::{AfterFork, Demand, Policy, PolicyError, Rows, Rule, Scope};
+pub use assertion::report::{
+    AssertError, AssertReport, Divergence, Divergent, ExpectedReport, ForkReport, GuardReport, RuleReport,
+    SelfTest, SelfTestReport, SelfTestState, Shown,
+};
+pub use assertion::self_test::self_test;
+pub use assertion::steps::Steps;
 pub use at::At;
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;

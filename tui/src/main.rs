@@ -2,6 +2,7 @@
 //!
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
+mod assert;
 mod demo;
 mod device;
 mod diff;
@@ -42,6 +43,7 @@ Prove:
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
+  assert  Equal enough, for CI    twinstep assert a.twin b.twin --policy parity.toml
   doctor  What this machine does  twinstep doctor
 
 Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
@@ -77,6 +79,7 @@ enum Command {
     Diff(diff::Args),
     Step(step::Args),
     Verify(verify::Args),
+    Assert(assert::Args),
     Doctor(doctor::Args),
 }
 
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
+        Command::Assert(args) => assert::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
     };
     match result {
