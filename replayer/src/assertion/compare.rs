@@ -134,16 +134,11 @@ fn each(
 }
 
 fn words(demand: &Demand, distance: Option<f64>, allowed: f64) -> String {
-    let unit = match demand {
-        Demand::Exact | Demand::Ulp(_) => "ulps",
-        _ => "",
-    };
+    let ulps = matches!(demand, Demand::Exact | Demand::Ulp(_));
     match distance {
         Some(0.0) => "equal numbers, other bits".to_owned(),
-        Some(distance) => {
-            let text = format!("{} {unit} apart, {} allowed", Number(distance), Number(allowed));
-            text.replace("  ", " ")
-        }
+        Some(distance) if ulps => format!("{distance:.0} ulps apart, {allowed:.0} allowed"),
+        Some(distance) => format!("{} apart, {} allowed", Number(distance), Number(allowed)),
         None => "no distance: not a finite number on both sides".to_owned(),
     }
 }

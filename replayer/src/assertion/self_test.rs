@@ -257,15 +257,25 @@ fn statistic(place: &Try<'_>, rows: Range<u64>) -> Result<Option<(Overlay, Strin
     let Some(from) = place.y.value(flat)? else { return Ok(None) };
     let (low, high) = bounds(from);
     let here = ordinal(from).clamp(low, high);
-    // The nearest power of two beyond: each trial reads the whole buffer.
+    // The last distance beyond the end of the type is its end.
+    let value = |position: i128| from_ordinal(from, position.clamp(low, high));
+    // First by powers of two, then between the last two: each trial reads the whole buffer.
     for distance in (0..64).map(|i| 1i128 << i) {
-        for position in [here + distance, here - distance] {
-            let value = from_ordinal(from, position).filter(|_| (low..=high).contains(&position));
-            if let Some(value) = value
-                && place.fails(&[(flat, value)])?
-            {
-                return place.with(&[(flat, value)]);
+        for direction in [1, -1] {
+            let at = |distance: i128| value(here + direction * distance);
+            let Some(mut found) = at(distance) else { continue };
+            if !place.fails(&[(flat, found)])? {
+                continue;
             }
+            let (mut passes, mut farthest) = (distance / 2, distance);
+            while farthest - passes > 1 {
+                let middle = passes + (farthest - passes) / 2;
+                match at(middle) {
+                    Some(value) if place.fails(&[(flat, value)])? => (farthest, found) = (middle, value),
+                    _ => passes = middle,
+                }
+            }
+            return place.with(&[(flat, found)]);
         }
     }
     let Some(nan) = nan(from) else { return Ok(None) };

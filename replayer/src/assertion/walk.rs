@@ -20,8 +20,8 @@ use crate::statistic::has_rows;
 /// How many buffers and points of one side only are named.
 const NAMED: usize = 16;
 
-/// The buffer that a step's codes are put out in.
-const CODES: &str = "codes_out";
+/// The buffers that the codes of a step are put out in.
+const CODES: [&str; 2] = ["codes_out", "prefill_codes"];
 
 /// The rules of a policy and what judges the rest, as they are tried.
 pub(crate) struct Rules<'p> {
@@ -216,7 +216,10 @@ impl<'a> Walk<'a, '_> {
             found.compared = true;
             found.judged |= !matches!(judgement, Judgement::Empty)
                 && !matches!(self.rules.rules[rule].demand, Demand::Ignore(_));
-            if point == "step.after" && x.record.name == CODES && step.kind != StepKind::Codec {
+            if point == "step.after"
+                && CODES.contains(&x.record.name.as_str())
+                && step.kind != StepKind::Codec
+            {
                 let exact = Rule::rest(Rows::Occupied);
                 found.forks |= matches!(judge(&exact, &x, &y, row, &differing)?, Judgement::Fails(_));
             }
