@@ -148,7 +148,11 @@ fn judge(a: &Run, b: &Run, text: &str) -> AssertReport {
 /// Whether a rule over all of the only buffer lets two contents pass.
 #[track_caller]
 fn passes(a: &Buffer, b: &Buffer, demand: &str) -> bool {
-    let report = judge(&run(&[a.clone()]), &run(&[b.clone()]), &format!("[[rule]]\nbuffer = '*'\n{demand}"));
+    let report = judge(
+        &run(std::slice::from_ref(a)),
+        &run(std::slice::from_ref(b)),
+        &format!("[[rule]]\nbuffer = '*'\n{demand}"),
+    );
     assert!(report.guards.iter().all(|g| g.passes || g.guard == "fork"), "{:?}", report.guards);
     assert_eq!(report.passes, report.rules.iter().all(|r| r.failed == 0));
     report.passes
@@ -252,7 +256,7 @@ fn the_greatest_are_compared_by_index_ties_to_the_lowest() {
     assert!(!top([[1.0, 4.0, 3.0, 2.0], [0.0, 0.5, 7.0, 0.0]], 2));
     assert!(top([[f32::NAN, 4.0, 3.0, f32::NEG_INFINITY], [0.0, 0.0, 7.0, 0.0]], 4));
     let b = logits([[1.0, 4.0, 3.0, 2.0], [0.0, 0.5, 7.0, 0.0]]);
-    let report = judge(&run(&[a.clone()]), &run(&[b]), "[[rule]]\nbuffer = '*'\ntop_k = 2");
+    let report = judge(&run(std::slice::from_ref(&a)), &run(&[b]), "[[rule]]\nbuffer = '*'\ntop_k = 2");
     let worst = report.rules[0].worst.as_ref().unwrap();
     assert_eq!(worst.text, "number 2 of the top 2 is index 0 in A, 1 in B");
     assert_eq!(worst.element.as_ref().unwrap().index, [1, 0]);
