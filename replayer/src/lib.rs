@@ -5,6 +5,7 @@
 //! serialise to the documents of `--json`.
 
 mod align;
+mod assertion;
 mod at;
 mod check;
 mod checks;
@@ -38,6 +39,18 @@ mod verify;
 mod waveform;
 mod weights;
 
+pub use assertion::assert_traces;
+pub use assertion::expected::{Expected, accept};
+pub use assertion::github::github_annotations;
+pub use assertion::glob::Glob;
+pub use assertion::junit::junit;
+pub use assertion::policy::{AfterFork, Demand, Policy, PolicyError, Rows, Rule, Scope};
+pub use assertion::report::{
+    AssertError, AssertReport, Divergence, Divergent, ExpectedReport, ForkReport, GuardReport, RuleReport,
+    SelfTest, SelfTestReport, SelfTestState, Shown,
+};
+pub use assertion::self_test::self_test;
+pub use assertion::steps::Steps;
 pub use at::At;
 pub use check::{CheckReport, check, check_explanation, check_names};
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};

@@ -2,6 +2,7 @@
 //!
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
+mod assert;
 mod check;
 mod demo;
 mod dev;
@@ -50,6 +51,7 @@ Prove:
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
+  assert  Equal enough, for CI    twinstep assert a.twin b.twin --policy parity.toml
   doctor  What this machine does  twinstep doctor
   dev     Faults to plant         twinstep dev faults
 
@@ -89,6 +91,7 @@ enum Command {
     Step(step::Args),
     Explain(explain::Args),
     Verify(verify::Args),
+    Assert(assert::Args),
     Doctor(doctor::Args),
     Dev(dev::Args),
 }
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Command::Step(args) => step::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
+        Command::Assert(args) => assert::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Dev(args) => dev::run(&args, &mut out),
     };
