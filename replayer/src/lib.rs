@@ -72,7 +72,7 @@ pub use print::{PrintReport, PrintedElement, print};
 pub use rules::{Rules, RulesError, RulesReport};
 pub use selection::Selection;
 pub use statistic::{Statistic, StatisticOf};
-pub use step::{OutputReport, PatchReport, StepReport, step};
+pub use step::{LaunchReport, OutputReport, PatchReport, StepReport, step, step_into};
 pub use value::{Value, ValueError};
 pub use verify::{DamageReport, VerifyReport, verify, verify_replay};
 pub use waveform::WaveformReport;

@@ -137,11 +137,10 @@ pub(crate) fn search(judge: &mut Judge<'_, '_, '_>, families: &[Family], side: S
         reverse: Answer::Unresolved,
         reverse_patches: Vec::new(),
     };
-    let mut ask =
-        |judge: &mut Judge<'_, '_, '_>, which: &BTreeSet<usize>| match patches(families, which, side) {
-            Some(patches) => judge.equals(side, &patches),
-            None => Answer::Unresolved,
-        };
+    let ask = |judge: &mut Judge<'_, '_, '_>, which: &BTreeSet<usize>| match patches(families, which, side) {
+        Some(patches) => judge.equals(side, &patches),
+        None => Answer::Unresolved,
+    };
     for i in 0..families.len() {
         decision.alone[i] = ask(judge, &BTreeSet::from([i]));
     }
