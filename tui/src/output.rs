@@ -29,6 +29,11 @@ impl Output {
         Output { json }
     }
 
+    /// Whether a program reads the output.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// A line, or several, for people.
     ///
     /// # Errors

@@ -189,9 +189,9 @@ impl Theme {
             Heat::OnlyA => self.a().add_modifier(Modifier::BOLD),
             Heat::OnlyB => self.b().add_modifier(Modifier::BOLD),
             Heat::Diverged => self.bad(),
-            Heat::RuleBroken => {
-                self.colour(Color::Magenta, (240, 228, 66)).add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
-            }
+            Heat::RuleBroken => self
+                .colour(Color::Magenta, (240, 228, 66))
+                .add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use twinstep_replayer as replayer;
-use twinstep_replayer::{At, Beside, CodeGrid, DiffReport, Distance, KvMap, Rerun, Sound, StepReport, Summary};
+use twinstep_replayer::{
+    At, Beside, CodeGrid, DiffReport, Distance, KvMap, Rerun, Sound, StepReport, Summary,
+};
 use twinstep_traces::{BufferId, DType, StepKind, Trace};
 
 use crate::failure::escape;
@@ -218,11 +220,25 @@ pub(crate) enum Output {
     Compare(Box<DiffReport>),
     Beside(Box<Beside>),
     Read(Box<Elements>),
-    Memory { at: At, shown: usize, memory: [Option<Arc<Rerun>>; 2] },
+    Memory {
+        at: At,
+        shown: usize,
+        memory: [Option<Arc<Rerun>>; 2],
+    },
     Outcome(Box<Outcome>),
-    Codes { request: u32, grids: [Option<CodeGrid>; 2] },
-    Kv { at: At, after: bool, map: Box<KvMap> },
-    Sound { request: u32, sounds: [Option<Arc<Sound>>; 2] },
+    Codes {
+        request: u32,
+        grids: [Option<CodeGrid>; 2],
+    },
+    Kv {
+        at: At,
+        after: bool,
+        map: Box<KvMap>,
+    },
+    Sound {
+        request: u32,
+        sounds: [Option<Arc<Sound>>; 2],
+    },
     Watch(Option<(At, String)>),
     History(Findings),
     Explain(Findings),
@@ -338,8 +354,7 @@ impl Bench {
     fn outcome(&self, at: At, side: Side, patches: Vec<String>) -> Done<Output> {
         let trace = self.trace(side).ok_or_else(|| format!("there is no run {}", side.name()))?;
         let other = self.trace(side.other());
-        let report =
-            replayer::step(&trace, other.as_deref(), at, &patches, &self.weights).map_err(text)?;
+        let report = replayer::step(&trace, other.as_deref(), at, &patches, &self.weights).map_err(text)?;
         let memory =
             replayer::rerun(&trace, other.as_deref(), at, &patches, None, &self.weights).map_err(text)?;
         let memory = Arc::new(memory);

@@ -27,12 +27,7 @@ fn lane(kind: Kind) -> usize {
     match kind {
         Kind::Beside | Kind::Read | Kind::Codes | Kind::Kv | Kind::Sound => 0,
         Kind::Follow | Kind::Compare => 1,
-        Kind::Memory
-        | Kind::Outcome
-        | Kind::Watch
-        | Kind::History
-        | Kind::Explain
-        | Kind::Check => 2,
+        Kind::Memory | Kind::Outcome | Kind::Watch | Kind::History | Kind::Explain | Kind::Check => 2,
     }
 }
 
