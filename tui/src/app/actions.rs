@@ -8,7 +8,7 @@ use super::Effect;
 use super::keys::{Action, View};
 use super::patches;
 use super::state::{App, Difference, Mode, Overlay, Pane, Prompt, index_of};
-use super::update::{go_to, start, step_of};
+use super::update::{go_to, start};
 use super::work::{Job, Jump, Kind, Point};
 
 /// Lines that a page moves.
@@ -291,19 +291,31 @@ fn enter(app: &mut App) {
     }
 }
 
-/// Shows the values of a buffer by its name.
+/// Shows the values of a buffer by its name, with or without generation; where the step has not been read
+/// yet, as soon as it is.
 pub(crate) fn open(app: &mut App, name: &str) {
-    let found = app.beside().and_then(|b| b.buffers.iter().find(|b| b.name() == name)).and_then(key);
-    match found {
-        Some(key) => {
-            if app.values.buffer.as_ref() != Some(&key) {
-                app.values.cursor = 0;
-            }
-            app.values.buffer = Some(key);
-            show(app, View::Values);
-        }
-        None => app.complain(format!("this step has no buffer `{name}`")),
+    let (bare, generation) = name
+        .rsplit_once('@')
+        .map_or((name, None), |(bare, generation)| (bare, generation.parse::<u32>().ok()));
+    let buffers = app.beside().map(|b| &b.buffers);
+    let named = |b: &&BesideBuffer| b.name() == bare;
+    let found = buffers.and_then(|list| {
+        let mut meant = list.iter().filter(named).filter(|b| {
+            let side = b.a.as_ref().or(b.b.as_ref());
+            side.is_some_and(|s| generation.map_or(s.resolved, |g| s.record.generation == g))
+        });
+        meant.next().or_else(|| list.iter().find(named)).and_then(key)
+    });
+    if found.is_none() && app.beside().is_some() {
+        app.complain(format!("this step has no buffer `{}`", crate::failure::escape(name)));
+        return;
     }
+    let key = found.unwrap_or_else(|| (bare.to_owned(), generation.unwrap_or(0)));
+    if app.values.buffer.as_ref() != Some(&key) {
+        app.values.cursor = 0;
+    }
+    app.values.buffer = Some(key);
+    show(app, View::Values);
 }
 
 /// Goes to the place that a line of evidence speaks of.
@@ -317,17 +329,8 @@ fn jump_to(app: &mut App, jump: &Jump) {
         show(app, View::Step);
     }
     if let Some(name) = &jump.buffer {
-        // The step may not have been read yet: the name is resolved when it is.
-        let (bare, generation) = name
-            .rsplit_once('@')
-            .map_or((name.as_str(), 0), |(bare, generation)| (bare, generation.parse().unwrap_or(0)));
-        app.values.buffer = Some((bare.to_owned(), generation));
-        app.values.cursor = 0;
-        let shape = app.chosen().and_then(BesideBuffer::record).map(|r| r.shape.clone());
-        if let Some(shape) = shape.filter(|s| s.len() == jump.element.len()) {
-            app.values.cursor = jump.element.iter().zip(&shape).fold(0, |flat, (i, n)| flat * n + i);
-        }
-        show(app, View::Values);
+        open(app, name);
+        app.values.wanted = Some(jump.element.clone());
     }
 }
 
@@ -509,13 +512,6 @@ pub(crate) fn add_condition(app: &mut App, text: String) {
             }
         }
         Err(error) => app.complain(crate::failure::escape(&error.to_string())),
-    }
-}
-
-/// Goes to the step of a picture's column.
-pub(crate) fn go_to_step(app: &mut App, step: u32) {
-    if let Some(at) = step_of(app, step) {
-        go_to(app, at);
     }
 }
 

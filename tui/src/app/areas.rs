@@ -23,7 +23,7 @@ impl Areas {
     pub(crate) fn of(size: Size) -> Areas {
         let [title, verdict, tabs, body, status, footer] = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(1),
+            Constraint::Length(if size.width < 140 { 2 } else { 1 }),
             Constraint::Length(1),
             Constraint::Min(0),
             Constraint::Length(1),
@@ -41,7 +41,7 @@ pub(crate) fn tab(view: View) -> String {
 }
 
 /// The view whose tab lies at a column.
-pub(crate) fn tab_at(area: Rect, x: u16, _width: u16) -> Option<View> {
+pub(crate) fn tab_at(area: Rect, x: u16) -> Option<View> {
     let mut left = area.x;
     for view in View::ALL {
         let right = left + tab(view).len() as u16;
@@ -108,8 +108,9 @@ impl Strip {
         } else {
             1
         };
-        let visible = (width / columns).max(1) * rows;
-        let first = cursor.saturating_sub(visible / 2).min(len.saturating_sub(visible)) / rows * rows;
+        let visible = (width / columns).max(1);
+        let groups = len.div_ceil(rows);
+        let first = (cursor / rows).saturating_sub(visible / 2).min(groups.saturating_sub(visible)) * rows;
         Strip { first, rows, columns }
     }
 

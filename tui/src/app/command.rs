@@ -1,12 +1,11 @@
 //! What is typed: the palette, which takes the words of the command line, and the answers to prompts.
 
 use super::Effect;
-use super::actions::{add_condition, ask, go_to_text, open, perform, search};
+use super::actions::{add_condition, go_to_text, open, perform, search};
 use super::keys::{Action, BINDINGS, View};
 use super::patches;
 use super::state::{App, Prompt};
 use super::update::{go_to, palette};
-use twinstep_replayer::BesideBuffer;
 
 /// Runs what was typed in the palette; without an argument, the chosen line.
 pub(crate) fn run(app: &mut App, text: &str, row: usize, effects: &mut Vec<Effect>) {
@@ -67,26 +66,16 @@ fn print(app: &mut App, text: &str) {
         }
     }
     let (name, index) = what.split_once('[').map_or((what, ""), |(name, index)| (name, index));
-    let bare = name.split('@').next().unwrap_or(name);
-    open(app, bare);
-    if let (Some(key), Some((_, generation))) = (&mut app.values.buffer, name.split_once('@')) {
-        key.1 = generation.parse().unwrap_or(key.1);
-    }
-    let Some(shape) = app.chosen().and_then(BesideBuffer::record).map(|r| r.shape.clone()) else { return };
-    // The first element of the selection has the cursor.
-    let mut parts = index.trim_end_matches(']').split(',').map(str::trim);
-    let mut flat = 0;
-    for n in &shape {
-        let first = parts.next().unwrap_or("").split('-').next().unwrap_or("").parse().unwrap_or(0);
-        flat = flat * n + u64::min(first, n.saturating_sub(1));
-    }
+    open(app, name);
     if !index.is_empty() {
-        app.values.cursor = flat;
+        // The first element of the selection has the cursor.
+        let first = |part: &str| part.trim().split('-').next().unwrap_or("").parse().unwrap_or(0);
+        app.values.wanted = Some(index.trim_end_matches(']').split(',').map(first).collect());
     }
 }
 
 /// Takes the answer to a prompt.
-pub(crate) fn answer(app: &mut App, prompt: Prompt, text: &str, effects: &mut Vec<Effect>) {
+pub(crate) fn answer(app: &mut App, prompt: Prompt, text: &str) {
     if text.is_empty() {
         if prompt == Prompt::Search {
             app.search = None;
@@ -106,16 +95,13 @@ pub(crate) fn answer(app: &mut App, prompt: Prompt, text: &str, effects: &mut Ve
             }
         }
         Prompt::Goto => match text.strip_prefix('\'') {
-            Some(mark) => answer(app, Prompt::JumpMark, mark, effects),
+            Some(mark) => answer(app, Prompt::JumpMark, mark),
             None => go_to_text(app, text),
         },
-        Prompt::Patch => match text.contains('=') {
-            true => patches::add(app, text.to_owned()),
-            false => {
-                app.complain("a patch is BUFFER=other, BUFFER=other@3:2, BUFFER=self@1 or BUFFER[0,17]=1.5");
-                ask(app, Prompt::Patch, text.to_owned());
-            }
-        },
+        Prompt::Patch if text.contains('=') => patches::add(app, text.to_owned()),
+        Prompt::Patch => {
+            app.complain("a patch is BUFFER=other, BUFFER=other@3:2, BUFFER=self@1 or BUFFER[0,17]=1.5")
+        }
         Prompt::Break => add_condition(app, text.to_owned()),
         Prompt::SetMark => {
             if let Some(at) = app.at() {

@@ -124,11 +124,21 @@ fn title(app: &App, area: Rect, buf: &mut Buffer) {
         pen.put(side.name(), style.patch(theme.head()));
         pen.put(format!(" {path} ({} {}){state}  ", run.mode, run.backend), style);
     }
+    if let Some(run) = app.run(Side::A) {
+        pen.put(format!("\"{}\"", run.prompt), theme.dim());
+    }
 }
 
 fn verdict(app: &App, area: Rect, buf: &mut Buffer) {
     let style = if app.verdict.bad { app.theme.bad() } else { app.theme.good() };
-    Pen::at(buf, area, 0).put(cut(&app.verdict.text, usize::from(area.width)), style);
+    let width = usize::from(area.width.max(1));
+    // Broken between words where there is room for a second line.
+    let text = &app.verdict.text;
+    let fits = text.chars().count() <= width || area.height < 2;
+    let end = text.char_indices().nth(width).map_or(text.len(), |(i, _)| i);
+    let end = if fits { text.len() } else { text[..end].rfind(' ').unwrap_or(end) };
+    Pen::at(buf, area, 0).put(cut(&text[..end], width), style);
+    Pen::at(buf, area, 1).put(cut(text[end..].trim_start(), width), style);
 }
 
 fn tabs(app: &App, area: Rect, buf: &mut Buffer) {

@@ -267,8 +267,8 @@ bindings! {
     [C('=')] PatchValue, "patch-value", "patch with a value to type", "", [Step, Values] Always;
     [C('@')] PatchFromStep, "patch-from-step", "patch with what a run has at another step", "", [Step, Values] Always;
     [C('p')] PatchText, "patch", "a patch as the command line writes it", "write", [Step, Values, Patch] Always;
-    [C('R')] Execute, "re-execute", "execute the step again with the patches", "re-execute", [Step, Values, Patch] Always;
-    [C('u')] Undo, "undo", "take the last patch back", "undo", [Step, Values, Patch] Always;
+    [C('R')] Execute, "re-execute", "execute the step again with the patches", "re-execute", [] Always;
+    [C('u')] Undo, "undo", "take the last patch back", "undo", [] Always;
     [C('y')] Export, "export", "the same as a command line", "export", [Patch] Always;
     [C('w')] WatchChange, "watch", "stop where this element or buffer changes", "", [Step, Values] Always;
     [C('W')] WatchDiffers, "watch-differs", "stop where it differs between the runs", "", [Step, Values] Always;

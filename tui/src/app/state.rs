@@ -97,6 +97,8 @@ pub(crate) struct ValuesState {
     pub(crate) buffer: Option<(String, u32)>,
     /// Element that the cursor is on, in row-major order.
     pub(crate) cursor: u64,
+    /// Element to go to once the buffer's shape is known.
+    pub(crate) wanted: Option<Vec<u64>>,
     pub(crate) mode: Mode,
     pub(crate) difference: Difference,
     pub(crate) data: Option<Box<Elements>>,
@@ -159,6 +161,9 @@ pub(crate) struct Running {
     pub(crate) since: u64,
 }
 
+/// What memory held inside a step, in A and B.
+pub(crate) type Memory = [Option<Arc<Rerun>>; 2];
+
 /// Everything.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
@@ -181,7 +186,7 @@ pub(crate) struct App {
     pub(crate) zoom: usize,
     pub(crate) step: StepState,
     /// Memory inside the step, for `Point::Node`.
-    pub(crate) memory: Option<(At, usize, [Option<Arc<Rerun>>; 2])>,
+    pub(crate) memory: Option<(At, usize, Memory)>,
     pub(crate) values: ValuesState,
     pub(crate) codes: Option<(u32, [Option<CodeGrid>; 2])>,
     /// Codebook that the cursor is on.
@@ -241,6 +246,7 @@ impl App {
             values: ValuesState {
                 buffer: None,
                 cursor: 0,
+                wanted: None,
                 mode: Mode::List,
                 difference: Difference::Absolute,
                 data: None,
@@ -339,7 +345,15 @@ impl App {
     /// The buffers of the step that the filters let through, best match first where one is typed.
     pub(crate) fn buffers(&self) -> Vec<&BesideBuffer> {
         let Some(beside) = self.beside() else { return Vec::new() };
-        let role = |b: &BesideBuffer| self.step.role.is_none_or(|r| b.record().is_some_and(|b| b.role == r));
+        // Weights and tables do not change and would bury the rest: shown where they are asked for.
+        let asked = self.step.role;
+        let named = !self.step.filter.is_empty();
+        let role = |b: &BesideBuffer| {
+            b.record().is_some_and(|b| match asked {
+                Some(role) => b.role == role,
+                None => named || !matches!(b.role, Role::Weight | Role::Table),
+            })
+        };
         let state = |b: &BesideBuffer| !self.step.differing || differs(b);
         let shown = beside.buffers.iter().filter(|b| role(b) && state(b));
         if self.step.filter.is_empty() {

@@ -15,7 +15,7 @@ use super::command;
 use super::fuzzy;
 use super::keys::{self, Action, BINDINGS, Binding, Key, View};
 use super::needs::needs;
-use super::state::{App, Message, Overlay, Pane, Prompt, order, top};
+use super::state::{App, Message, Overlay, Pane, Prompt, top};
 use super::theme::Heat;
 use super::work::{Job, Kind, Output, Point};
 use super::{Effect, Event};
@@ -40,6 +40,7 @@ pub(crate) fn update(app: &mut App, event: Event) -> Vec<Effect> {
         Event::Done { id, kind, result } => done(app, id, kind, *result),
         Event::Signal(_) => effects.push(Effect::Quit),
     }
+    find_wanted(app);
     needs(app, &mut effects);
     effects
 }
@@ -97,7 +98,8 @@ fn done(app: &mut App, id: u64, kind: Kind, result: Result<Output, String>) {
         Output::Read(elements) => app.values.data = Some(elements),
         Output::Memory { at, shown, memory } => app.memory = Some((at, shown, memory)),
         Output::Outcome(outcome) => {
-            app.message = None;
+            let (text, proves) = super::patches::verdict(&outcome, app.pair());
+            app.message = Some(Message { text: crate::failure::escape(&text), bad: !proves });
             app.point = Point::After;
             app.patch.outcome = Some(outcome);
         }
@@ -209,6 +211,15 @@ pub(crate) fn go_to(app: &mut App, at: twinstep_replayer::At) {
     }
 }
 
+/// Takes the cursor to an element that was asked for before the buffer's shape was known.
+fn find_wanted(app: &mut App) {
+    let Some(shape) = app.chosen().and_then(|b| b.record()).map(|r| r.shape.clone()) else { return };
+    let Some(index) = app.values.wanted.take() else { return };
+    let place = |axis: usize| index.get(axis).copied().unwrap_or(0);
+    app.values.cursor =
+        shape.iter().enumerate().fold(0, |flat, (axis, n)| flat * n + place(axis).min(n.saturating_sub(1)));
+}
+
 /// On the step of the first difference the buffer that differs first is taken, unless one was chosen.
 fn first_element(app: &mut App) {
     let Some((at, name, flat)) = app.first.clone() else { return };
@@ -268,7 +279,7 @@ fn overlay_key(app: &mut App, key: &KeyEvent, named: Option<Key>, effects: &mut 
             }
             KeyCode::Enter => {
                 let (prompt, text) = (*prompt, input.value().trim().to_owned());
-                command::answer(app, prompt, &text, effects);
+                command::answer(app, prompt, &text);
                 return;
             }
             _ => {
@@ -282,7 +293,7 @@ fn overlay_key(app: &mut App, key: &KeyEvent, named: Option<Key>, effects: &mut 
                     // A mark is one letter: no Enter needed.
                     Prompt::SetMark | Prompt::JumpMark if !text.is_empty() => {
                         let prompt = *prompt;
-                        command::answer(app, prompt, &text, effects);
+                        command::answer(app, prompt, &text);
                         return;
                     }
                     _ => {}
@@ -335,7 +346,7 @@ fn mouse_used(app: &mut App, mouse: MouseEvent, effects: &mut Vec<Effect>) {
     let areas = Areas::of(app.size);
     let at = Position::new(mouse.column, mouse.row);
     if areas.tabs.contains(at) {
-        if let Some(view) = areas::tab_at(areas.tabs, at.x, app.size.width) {
+        if let Some(view) = areas::tab_at(areas.tabs, at.x) {
             perform(app, Action::Show(view), effects);
         }
         return;
@@ -402,11 +413,4 @@ fn clicked(app: &mut App, areas: &Areas, at: Position, effects: &mut Vec<Effect>
     if again {
         perform(app, Action::Enter, effects);
     }
-}
-
-/// The step of a picture's column, for those that have one a step.
-pub(crate) fn step_of(app: &App, step: u32) -> Option<twinstep_replayer::At> {
-    let request = app.at()?.request;
-    let at = twinstep_replayer::At { request, step: Some(step) };
-    app.row_of(at).map(|row| app.rows[row].at).filter(|found| order(*found) == order(at))
 }

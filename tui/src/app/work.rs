@@ -110,13 +110,33 @@ pub(crate) enum Job {
     Compare,
     Beside(At),
     Read(Window),
-    Memory { at: At, launches: [Option<usize>; 2], shown: usize },
-    Outcome { at: At, side: Side, patches: Vec<String> },
+    Memory {
+        at: At,
+        launches: [Option<usize>; 2],
+        shown: usize,
+    },
+    Outcome {
+        at: At,
+        side: Side,
+        patches: Vec<String>,
+    },
     Codes(u32),
-    Kv { at: At, after: bool },
+    Kv {
+        at: At,
+        after: bool,
+    },
     Sound(u32),
-    Watch { conditions: Vec<String>, from: At, forward: bool },
-    History { side: Side, at: At, element: String },
+    Watch {
+        conditions: Vec<String>,
+        from: At,
+        forward: bool,
+    },
+    #[expect(dead_code, reason = "read by the history query, which is not in this build")]
+    History {
+        side: Side,
+        at: At,
+        element: String,
+    },
     Explain,
     Check,
 }
@@ -240,8 +260,11 @@ pub(crate) enum Output {
         sounds: [Option<Arc<Sound>>; 2],
     },
     Watch(Option<(At, String)>),
+    #[expect(dead_code, reason = "what the history query, which is not in this build, gives")]
     History(Findings),
+    #[expect(dead_code, reason = "what the cause search, which is not in this build, gives")]
     Explain(Findings),
+    #[expect(dead_code, reason = "what the checks, which are not in this build, give")]
     Check(Findings),
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn codes(app: &App, area: Rect, buf: &mut Buffer) {
     let left = crate::app::state::top(column, steps.len(), fit);
     Pen::at(buf, area, 0)
         .put(format!("codes of request {request} after each step"), theme.head())
-        .put("  (  BOC   ) EOC   X differs", theme.dim());
+        .put("   X differs", theme.dim());
     let mut pen = Pen::at(buf, area, 1);
     pen.field("step", 7, theme.dim());
     for step in steps.iter().skip(left).take(fit) {
@@ -55,8 +55,8 @@ pub(crate) fn codes(app: &App, area: Rect, buf: &mut Buffer) {
                 let differs = app.pair() && code != twin;
                 let text = match code {
                     None => "-".to_owned(),
-                    Some(c) if Some(c) == grid.boc => "(".to_owned(),
-                    Some(c) if Some(c) == grid.eoc => ")".to_owned(),
+                    Some(c) if Some(c) == grid.boc => "BOC".to_owned(),
+                    Some(c) if Some(c) == grid.eoc => "EOC".to_owned(),
                     Some(c) => c.to_string(),
                 };
                 let mark = if differs { format!("X{text}") } else { text };

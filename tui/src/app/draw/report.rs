@@ -38,11 +38,7 @@ pub(crate) fn patch(app: &App, area: Rect, buf: &mut Buffer) {
         }
         return;
     };
-    say(
-        buf,
-        format!("step {at} of run {}, with {} patches", side.name(), app.patch.list.len()),
-        theme.head(),
-    );
+    say(buf, format!("step {at} of run {}, patched with:", side.name()), theme.head());
     let outcome = app.patch.outcome.as_deref();
     for (i, patch) in app.patch.list.iter().enumerate() {
         let report = outcome.and_then(|o| o.report.patches.get(i));
@@ -82,7 +78,10 @@ pub(crate) fn patch(app: &App, area: Rect, buf: &mut Buffer) {
         .put("   ", theme.dim())
         .field("output", 28, theme.dim())
         .field(&format!("against {}", side.name()), 14, theme.dim())
-        .put(format!("against {}", side.other().name()), theme.dim());
+        .put(
+            if app.pair() { format!("against {}", side.other().name()) } else { String::new() },
+            theme.dim(),
+        );
     y += 1;
     let last = area.height.saturating_sub(2);
     let mut outputs: Vec<_> = outcome.report.outputs.iter().collect();
@@ -98,7 +97,8 @@ pub(crate) fn patch(app: &App, area: Rect, buf: &mut Buffer) {
         let other = match output.equals_other {
             Some(true) => ("= same", theme.good()),
             Some(false) => ("X differs", theme.bad()),
-            None => ("not compared", theme.dim()),
+            None if app.pair() => ("not compared", theme.dim()),
+            None => ("", theme.dim()),
         };
         Pen::at(buf, area, y)
             .put("   ", theme.dim())

@@ -3,7 +3,8 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use twinstep_replayer::{BesideBuffer, BesideLaunch, BufferSide, Sameness};
+use twinstep_replayer::{BesideBuffer, BesideLaunch, BufferSide, Sameness, Value};
+use twinstep_traces::DType;
 
 use super::{Pen, cut};
 use crate::app::areas;
@@ -61,8 +62,8 @@ fn buffers(app: &App, area: Rect, buf: &mut Buffer) {
         filters.push(format!("`{}`", app.step.filter));
     }
     let head = match filters.is_empty() {
-        true => format!("{all} buffers in order of dataflow"),
-        false => format!("{} of {all} buffers: {}", list.len(), filters.join(", ")),
+        true => format!("{} buffers, by dataflow", list.len()),
+        false => format!("{} of {all}: {}", list.len(), filters.join(", ")),
     };
     let style = if app.step.pane == Pane::Buffers { theme.head() } else { theme.dim() };
     let mut pen = Pen::at(buf, area, 0);
@@ -112,7 +113,7 @@ pub(crate) fn line(app: &App, buffer: &BesideBuffer, here: bool, area: Rect, y: 
     let width = name_width(area.width);
     let label = format!("{}{index}", escape(&generations(buffer)));
     pen.field(&label, width, theme.plain());
-    let value = |v: Option<twinstep_replayer::Value>| v.map_or("-".to_owned(), |v| short(v));
+    let value = |v: Option<Value>| v.map_or("-".to_owned(), short);
     if let Some(sample) = sample {
         pen.right(&value(sample.a), VALUE, theme.a());
         if app.pair() {
@@ -136,8 +137,14 @@ pub(crate) fn line(app: &App, buffer: &BesideBuffer, here: bool, area: Rect, y: 
     }
 }
 
+/// Representable values between two floats; for integers the difference says it already.
+pub(crate) fn ulps(a: Value, b: Value) -> Option<u64> {
+    let float = matches!(a.dtype(), DType::F32 | DType::F16 | DType::Bf16);
+    a.ulps(b).filter(|_| float)
+}
+
 /// A value in few characters.
-pub(crate) fn short(value: twinstep_replayer::Value) -> String {
+pub(crate) fn short(value: Value) -> String {
     let text = value.to_string();
     if text.len() <= 11 {
         return text;
@@ -316,7 +323,7 @@ fn buffer_detail(app: &App, buffer: &BesideBuffer, area: Rect, buf: &mut Buffer)
         && let (Some(a), Some(b)) = (sample.a, sample.b)
         && a.bits() != b.bits()
     {
-        let ulps = a.ulps(b).map_or(String::new(), |u| format!(", {u} ULP"));
+        let ulps = ulps(a, b).map_or(String::new(), |u| format!(", {u} ULP"));
         let when = if sample.after { "after" } else { "before" };
         let text = format!(
             "first difference {when} the step: {} in A, {} in B, B - A = {:.4e}{ulps}",

@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use twinstep_replayer::{BesideBuffer, Value, relative};
+use twinstep_traces::DType;
 
 use super::step::short;
 use super::{Pen, cut};
@@ -97,7 +98,8 @@ fn heading(app: &App, chosen: &BesideBuffer, body: Rect, buf: &mut Buffer) {
                     theme.good(),
                 );
             } else {
-                let ulps = d.max_ulps.map_or(String::new(), |u| format!(", {u} ULP"));
+                let float = matches!(record.dtype, DType::F32 | DType::F16 | DType::Bf16);
+                let ulps = d.max_ulps.filter(|_| float).map_or(String::new(), |u| format!(", {u} ULP"));
                 let text = format!(
                     "X {} of {} elements{part} differ: at most {:.4e} absolute, {:.2e} relative{ulps}",
                     d.differing, d.compared, d.max_abs, d.max_rel
@@ -394,8 +396,7 @@ fn greatest(app: &App, chosen: &BesideBuffer, data: &Elements, area: Rect, buf: 
         if row >= rows.min(base + group) {
             break;
         }
-        let part =
-            Rect { x: area.x + n as u16 * wide as u16, width: (wide as u16).saturating_sub(2), ..area };
+        let part = Rect { x: area.x + n as u16 * wide, width: wide.saturating_sub(2), ..area };
         let index = index_of(row * columns, &record.shape);
         let label: Vec<String> = index[..index.len().saturating_sub(1)].iter().map(u64::to_string).collect();
         let style = if row == here { theme.cursor() } else { theme.head() };
