@@ -1,116 +1,10 @@
 //! The terminal UI as people meet it: the real binary in a pseudo-terminal.
 
-use std::io::{Read, Write};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::time::Duration;
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
-use twinstep_tests::{binary, record, root};
-
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The binary on a screen.
-struct Screen {
-    master: Box<dyn MasterPty + Send>,
-    child: Box<dyn Child + Send + Sync>,
-    keyboard: Box<dyn Write + Send>,
-    output: Receiver<Vec<u8>>,
-    parser: vt100::Parser,
-    /// Everything that was written, for what is not on a screen.
-    raw: Vec<u8>,
-}
-
-fn size(rows: u16, cols: u16) -> PtySize {
-    PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }
-}
-
-impl Screen {
-    fn start(folder: &Path, arguments: &[&str]) -> Screen {
-        let pair = native_pty_system().openpty(size(24, 80)).unwrap();
-        let mut command = CommandBuilder::new(binary());
-        command.args(arguments);
-        command.cwd(folder);
-        command.env("TERM", "xterm-256color");
-        command.env("NO_COLOR", "1");
-        let child = pair.slave.spawn_command(command).unwrap();
-        drop(pair.slave);
-        let mut reader = pair.master.try_clone_reader().unwrap();
-        let (sender, output) = channel();
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(n) = reader.read(&mut bytes) {
-                if n == 0 || sender.send(bytes[..n].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        let keyboard = pair.master.take_writer().unwrap();
-        let parser = vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0);
-        Screen { master: pair.master, child, keyboard, output, parser, raw: Vec::new() }
-    }
-
-    fn keys(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
-        self.keyboard.flush().unwrap();
-    }
-
-    fn take(&mut self, wait: Duration) {
-        if let Ok(bytes) = self.output.recv_timeout(wait) {
-            self.parser.process(&bytes);
-            self.raw.extend(bytes);
-        }
-    }
-
-    /// Waits until the screen meets a condition.
-    #[track_caller]
-    fn until(&mut self, what: &str, meets: impl Fn(&str) -> bool) {
-        let start = Instant::now();
-        while !meets(&self.parser.screen().contents()) {
-            assert!(start.elapsed() < PATIENCE, "{what}:\n{}", self.parser.screen().contents());
-            self.take(Duration::from_millis(50));
-        }
-    }
-
-    #[track_caller]
-    fn shows(&mut self, text: &str) {
-        self.until(text, |screen| screen.contains(text));
-    }
-
-    /// Waits for the end; gives the exit status.
-    #[track_caller]
-    fn ends(&mut self) -> u32 {
-        let start = Instant::now();
-        loop {
-            self.take(Duration::from_millis(20));
-            if let Some(status) = self.child.try_wait().unwrap() {
-                // What was written last may still be on its way.
-                self.take(Duration::from_millis(200));
-                return status.exit_code();
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.parser.screen().contents());
-        }
-    }
-
-    /// The alternate screen was left, the mouse given back and the cursor shown, in the end.
-    #[track_caller]
-    fn is_restored(&self) {
-        let last = |what: &[u8]| self.raw.windows(what.len()).rposition(|w| w == what);
-        for (on, off) in
-            [("\x1b[?1049h", "\x1b[?1049l"), ("\x1b[?1000h", "\x1b[?1000l"), ("\x1b[?25l", "\x1b[?25h")]
-        {
-            let (on, off) = (last(on.as_bytes()), last(off.as_bytes()));
-            assert!(on.is_some() && off > on, "the terminal is not as it was: {on:?} {off:?}");
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = self.child.process_id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([signal, &id]).status().unwrap().success());
-    }
-}
+use twinstep_tests::screen::Screen;
+use twinstep_tests::{record, root};
 
 fn samples() -> std::path::PathBuf {
     root().join("traces/samples")
@@ -156,8 +50,7 @@ fn two_traces_to_equals_a() {
 fn a_resize_is_followed_down_to_nothing_and_back() {
     let mut screen = opened();
     for (rows, cols) in [(50, 160), (3, 10), (1, 1), (24, 80)] {
-        screen.master.resize(size(rows, cols)).unwrap();
-        screen.parser.screen_mut().set_size(rows.try_into().unwrap(), cols.try_into().unwrap());
+        screen.resize(rows, cols);
         screen.keys("2");
         screen.take(Duration::from_millis(300));
         screen.keys("1");
@@ -217,7 +110,7 @@ fn a_file_that_is_cut_while_it_is_looked_at_is_an_error_on_the_screen() {
     screen.shows("one run: eager mode");
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(5000).unwrap();
     screen.keys("n");
-    screen.shows("shrunk");
+    screen.shows("shrank");
     screen.keys("q");
     assert_eq!(screen.ends(), 0);
     screen.is_restored();

@@ -348,6 +348,10 @@ fn into(app: &mut App) {
         Point::After if app.step.pane == Pane::Launches && app.view == View::Step => app.step.launch + 1,
         Point::After => 1,
     };
+    if app.beside().is_none() {
+        app.say("still reading the step");
+        return;
+    }
     if launches == 0 {
         app.say("this step has no launches to step into");
         return;

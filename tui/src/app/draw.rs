@@ -153,7 +153,10 @@ fn tabs(app: &App, area: Rect, buf: &mut Buffer) {
 fn status(app: &App, area: Rect, buf: &mut Buffer) {
     let theme = app.theme;
     let place = place(app);
+    // A message that needs the room gets it.
+    let said = app.message.as_ref().map_or(0, |m| m.text.chars().count());
     let width = place.chars().count() as u16;
+    let width = if said + usize::from(width) > usize::from(area.width) { 0 } else { width };
     let [left, right] = ratatui::layout::Layout::horizontal([
         ratatui::layout::Constraint::Min(0),
         ratatui::layout::Constraint::Length(width.min(area.width / 2)),

@@ -30,7 +30,7 @@ fn strip(app: &App, area: Rect, buf: &mut Buffer) {
         let style = app.theme.heat(heat);
         for line in 0..2 {
             let mut pen = Pen::at(buf, Rect { x: area.x + column, width: 1, ..area }, line);
-            pen.put(heat.glyph(), style);
+            pen.put(if app.pair() { heat.glyph() } else { "·" }, style);
         }
         column += 1;
     }
@@ -87,7 +87,11 @@ fn list(app: &App, area: Rect, buf: &mut Buffer) {
         let mut pen = Pen::at(buf, area, y);
         pen.put(heat.glyph(), theme.heat(heat)).put(" ", theme.plain());
         pen.right(&row.at.to_string(), 9, theme.plain());
-        let word = if row.codec && heat == Heat::Unknown { "codec" } else { heat.word() };
+        let word = match heat {
+            Heat::Unknown if row.codec => "codec",
+            Heat::Unknown if !app.pair() => "",
+            heat => heat.word(),
+        };
         pen.field(word, 12, theme.heat(heat));
         pen.field(&row.decision, 9, theme.dim());
         let sides = match (row.in_a, row.in_b, app.pair()) {
