@@ -174,7 +174,11 @@ fn escape(app: &mut App, effects: &mut Vec<Effect>) {
     } else if app.search.take().is_some() {
         app.say("the search is over");
     } else if app.view == View::Step && !app.step.filter.is_empty() {
+        // The buffer stays under the cursor when the others come back.
+        let kept = app.picked().and_then(key);
         app.step.filter.clear();
+        let row = app.buffers().iter().position(|b| key(b) == kept);
+        app.step.row = row.unwrap_or(0);
     } else if let Some(view) = app.back.pop() {
         app.view = view;
     } else if app.view != View::Timeline {
@@ -416,11 +420,6 @@ fn diverging(app: &mut App, forward: bool) {
 /// Goes to the next hit of the active search.
 pub(crate) fn search(app: &mut App, forward: bool) {
     let Some(text) = app.search.clone() else { return };
-    if app.view == View::Step && app.step.pane == Pane::Buffers {
-        // The list holds hits alone.
-        move_by(app, if forward { 1 } else { -1 }, 0);
-        return;
-    }
     if app.view == View::Step {
         let hit = |i: &usize| {
             app.beside().and_then(|b| b.launches.get(*i)).is_some_and(|l| {

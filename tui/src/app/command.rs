@@ -4,7 +4,7 @@ use super::Effect;
 use super::actions::{add_condition, go_to_text, open, perform, search};
 use super::keys::{Action, BINDINGS, View};
 use super::patches;
-use super::state::{App, Prompt};
+use super::state::{App, Pane, Prompt};
 use super::update::{go_to, palette};
 
 /// Runs what was typed in the palette; without an argument, the chosen line.
@@ -85,14 +85,13 @@ pub(crate) fn answer(app: &mut App, prompt: Prompt, text: &str) {
     }
     let letter = text.chars().next().unwrap_or(' ');
     match prompt {
+        // Among buffers it is a filter: what is left are the hits.
+        Prompt::Search if app.view == View::Step && app.step.pane == Pane::Buffers => {
+            app.step.filter = text.to_owned();
+        }
         Prompt::Search => {
             app.search = Some(text.to_owned());
-            if app.view == View::Step && app.step.pane == super::state::Pane::Buffers {
-                app.step.filter = text.to_owned();
-            } else {
-                app.step.filter.clear();
-                search(app, true);
-            }
+            search(app, true);
         }
         Prompt::Goto => match text.strip_prefix('\'') {
             Some(mark) => answer(app, Prompt::JumpMark, mark),

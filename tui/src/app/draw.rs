@@ -183,6 +183,8 @@ fn status(app: &App, area: Rect, buf: &mut Buffer) {
         (None, None) => {
             if let Some(search) = &app.search {
                 pen.put(format!("search `{search}`: n and N repeat it, Esc ends it"), theme.key());
+            } else if !app.step.filter.is_empty() && app.view == View::Step {
+                pen.put(format!("only buffers like `{}`: Esc shows all", app.step.filter), theme.key());
             } else if !app.patch.list.is_empty() && app.patch.outcome.is_none() {
                 let n = app.patch.list.len();
                 pen.put(

@@ -177,7 +177,9 @@ impl Theme {
 
     /// What the cursor is on.
     pub(crate) fn cursor(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
+        // One bar: colours and dimness of what lies under it would break it into patches.
+        let bar = Style::new().fg(Color::Reset).bg(Color::Reset);
+        bar.add_modifier(Modifier::REVERSED).remove_modifier(Modifier::DIM)
     }
 
     pub(crate) fn heat(self, heat: Heat) -> Style {

@@ -286,7 +286,7 @@ fn overlay_key(app: &mut App, key: &KeyEvent, named: Option<Key>, effects: &mut 
                 let _ = input.handle_event(&typed());
                 let text = input.value().to_owned();
                 match prompt {
-                    Prompt::Search if app.view == View::Step => {
+                    Prompt::Search if app.view == View::Step && app.step.pane == Pane::Buffers => {
                         app.step.filter = text;
                         app.step.row = 0;
                     }

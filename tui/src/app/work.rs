@@ -171,7 +171,7 @@ pub(crate) struct RunInfo {
     pub(crate) complete: bool,
     pub(crate) recording: bool,
     /// Steps with what the host decided after them.
-    pub(crate) steps: Vec<replayer::TimelineStep>,
+    pub(crate) steps: Vec<replayer::ListedStep>,
     /// `yes`, or why steps cannot be executed again.
     pub(crate) step: String,
     pub(crate) explain: String,
@@ -498,7 +498,7 @@ fn run_info(trace: &Trace, path: &Path) -> Done<RunInfo> {
         prompt: escape(&run.prompt),
         complete: trace.complete(),
         recording: trace.recording(),
-        steps: replayer::timeline(trace).map_err(text)?,
+        steps: replayer::step_list(trace).map_err(text)?,
         step,
         explain: NOT_HERE.to_owned(),
         check: NOT_HERE.to_owned(),

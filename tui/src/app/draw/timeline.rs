@@ -127,7 +127,7 @@ fn phases(app: &App, area: Rect, buf: &mut Buffer) {
     let host = beside.buffers.iter().filter(|b| b.host).count();
     let mut pen = Pen::at(buf, area, 1);
     pen.field("given", 9, theme.plain());
-    pen.field(&format!("{host} written by the host"), 24, theme.plain());
+    pen.field(&format!("{host} written by the host"), 28, theme.plain());
     if app.pair() {
         let style = if given > 0 { theme.bad() } else { theme.good() };
         pen.put(said(given), style);
@@ -151,7 +151,7 @@ fn phases(app: &App, area: Rect, buf: &mut Buffer) {
             false => format!("{a} launches"),
         };
         let mut pen = Pen::at(buf, area, y);
-        pen.field(phase, 9, theme.plain()).field(&counts, 24, theme.plain());
+        pen.field(phase, 9, theme.plain()).field(&counts, 28, theme.plain());
         if app.pair() {
             let n = beside
                 .buffers

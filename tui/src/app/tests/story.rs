@@ -208,3 +208,52 @@ fn any_keys_on_any_screen_of_any_size_keep_the_state_sound() {
         }
     }
 }
+
+fn click(driver: &mut Driver, column: u16, row: u16) {
+    use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+    let kind = MouseEventKind::Down(MouseButton::Left);
+    let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+    driver.event(Event::Input(Input::Mouse(event)));
+}
+
+/// Clicks on the first place of a text on the screen.
+#[track_caller]
+fn click_on(driver: &mut Driver, text: &str) {
+    let screen = driver.screen();
+    let found = screen
+        .lines()
+        .enumerate()
+        .find_map(|(y, line)| line.find(text).map(|at| (line[..at].chars().count() as u16, y as u16)));
+    let (x, y) = found.unwrap_or_else(|| panic!("`{text}` is not on the screen:\n{screen}"));
+    click(driver, x, y);
+}
+
+#[test]
+fn the_mouse_takes_tabs_steps_buffers_launches_and_elements() {
+    let mut driver = pair();
+    click_on(&mut driver, "8 diverged");
+    assert_eq!(driver.app.at().unwrap().step, Some(8));
+    click_on(&mut driver, "2 step");
+    assert_eq!(driver.app.view, View::Step);
+    click_on(&mut driver, "has_codes");
+    assert_eq!(driver.app.picked().unwrap().name(), "has_codes");
+    click_on(&mut driver, "has_codes");
+    assert_eq!(driver.app.view, View::Values, "a second click opens");
+    click_on(&mut driver, "[2]");
+    assert_eq!(driver.app.values.cursor, 2);
+    click_on(&mut driver, "1 timeline");
+    // The strip: two columns a step here.
+    click(&mut driver, 20, 4);
+    assert_eq!(driver.app.cursor, 10);
+}
+
+#[test]
+fn a_filter_is_no_search_and_keeps_its_hit_when_it_goes() {
+    let mut driver = pair();
+    driver.keys("\n/last_codes\n");
+    assert!(driver.app.search.is_none());
+    assert_eq!(driver.app.buffers().len(), 1);
+    driver.keys("\x1b");
+    assert!(driver.app.buffers().len() > 10);
+    assert_eq!(driver.app.picked().unwrap().name(), "last_codes");
+}

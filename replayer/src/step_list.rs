@@ -7,7 +7,7 @@ use crate::at::{At, place};
 
 /// One step or codec section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TimelineStep {
+pub struct ListedStep {
     /// Where.
     pub at: At,
     /// Whether it is a request's codec section.
@@ -22,13 +22,13 @@ pub struct TimelineStep {
 ///
 /// # Errors
 /// [`ReplayError::Read`].
-pub fn timeline(trace: &Trace) -> Result<Vec<TimelineStep>, ReplayError> {
+pub fn step_list(trace: &Trace) -> Result<Vec<ListedStep>, ReplayError> {
     let mut steps = Vec::new();
     for index in 0..trace.step_count() {
         let step = trace.step(index)?;
         let Some(at) = place(&step) else { continue };
         let decision = step.host_reads.iter().rev().find(|r| !r.decision.is_empty());
-        steps.push(TimelineStep {
+        steps.push(ListedStep {
             at,
             codec: step.kind == StepKind::Codec,
             decision: decision.map_or(String::new(), |r| r.decision.clone()),
