@@ -154,9 +154,11 @@ INLINE void attention_decode(const float* q,         // (R, heads, D)
                              Pages<Cache> pages,     // its block table: (R, entries)
                              const i32* seq_lens,    // (R)
                              float* partial,         // (R, heads, splits, D + 2)
-                             u32* faults, u32 heads, u32 entries, u32 splits, u32 tiles_per_split, float scale) {
+                             u32* faults, u32 heads, u32 entries, u32 splits, u32 tiles_per_split, u32 fixed,
+                             float scale) {
     u32 split = blockIdx.x % splits, head = blockIdx.x / splits % heads, row = blockIdx.x / splits / heads;
-    u32 d = pages.d, seq_len = clamp_seq_len(seq_lens[row], (u64)entries * pages.block_size, faults);
+    i64 wanted = fixed != FROM_OPERAND ? (i64)fixed : seq_lens[row];
+    u32 d = pages.d, seq_len = clamp_seq_len(wanted, (u64)entries * pages.block_size, faults);
     u64 split_len = (u64)tiles_per_split * TILE, from = split * split_len, to = from + split_len;
     u32 start = from < seq_len ? (u32)from : seq_len, end = to < seq_len ? (u32)to : seq_len;
     pages.block_table += (u64)row * entries;
@@ -177,9 +179,10 @@ INLINE void attention_decode(const float* q,         // (R, heads, D)
         NAME(const float* q, const CACHE::Bits* k_cache, const CACHE::Bits* v_cache,                \
              const i32* block_table, const i32* seq_lens, float* partial, u32* faults, u32 heads,   \
              u32 entries, u32 splits, u32 blocks, u32 block_size, u32 kv_heads, u32 d, u32 aligned, \
-             u32 tiles_per_split, float scale) {                                                    \
+             u32 tiles_per_split, u32 seq_len, float scale) {                                       \
         Pages<CACHE> pages = {k_cache, v_cache, block_table, blocks, block_size, kv_heads, d, aligned}; \
-        attention_decode(q, pages, seq_lens, partial, faults, heads, entries, splits, tiles_per_split, scale); \
+        attention_decode(q, pages, seq_lens, partial, faults, heads, entries, splits, tiles_per_split, seq_len, \
+                         scale);                                                                    \
     }
 
 ATTENTION_DECODE(attention_decode_f16, F16)

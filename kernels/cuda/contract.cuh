@@ -149,6 +149,9 @@ INLINE float warp_segment(const float* a, const float* b, u32 start, u32 end) {
 #define FAULT_SEQ_LEN (1u << 5)
 #define FAULT_CODEC_CODE (1u << 6)
 
+// A scalar that takes the place of an operand in every row is this where the operand has the values.
+#define FROM_OPERAND 0xffffffffu
+
 INLINE bool in_range(i64 index, u64 len) { return index >= 0 && (u64)index < len; }
 
 // Sets a bit in op_faults; bits stay set, so the order in which threads do it is of no matter.

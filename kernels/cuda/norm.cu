@@ -44,11 +44,12 @@ INLINE void qk_norm_rope(const float* x,                      // (T, heads, D)
                          const float* cosines,                // (P, D / 2)
                          const float* sines,                  // (P, D / 2)
                          float* out,                          // (T, heads, D)
-                         u32* faults, u32 rows, u32 heads, u32 half, u32 table, float eps) {
+                         u32* faults, u32 rows, u32 heads, u32 half, u32 table, u32 fixed,
+                         float eps) {
     u32 lane = threadIdx.x % WARP, d = 2 * half;
     u64 unit = grid_index() / WARP, row = unit / heads;
     if (row >= rows) return;
-    i64 position = positions[row];
+    i64 position = fixed != FROM_OPERAND ? (i64)fixed : positions[row];
     bool known = in_range(position, table);
     if (!known && lane == 0) set_fault(faults, FAULT_POSITION);
     x += unit * d, out += unit * d;
@@ -74,12 +75,14 @@ INLINE void qk_norm_rope(const float* x,                      // (T, heads, D)
 
 KERNEL qk_norm_rope_f16(const float* x, const u16* weight, const i64* positions, const float* cosines,
                         const float* sines, float* out, u32* faults, u32 rows, u32 heads, u32 half, u32 table,
-                        float eps) {
-    qk_norm_rope<F16>(x, weight, positions, cosines, sines, out, faults, rows, heads, half, table, eps);
+                        u32 position, float eps) {
+    qk_norm_rope<F16>(x, weight, positions, cosines, sines, out, faults, rows, heads, half, table, position,
+                      eps);
 }
 
 KERNEL qk_norm_rope_bf16(const float* x, const u16* weight, const i64* positions, const float* cosines,
                          const float* sines, float* out, u32* faults, u32 rows, u32 heads, u32 half, u32 table,
-                         float eps) {
-    qk_norm_rope<Bf16>(x, weight, positions, cosines, sines, out, faults, rows, heads, half, table, eps);
+                         u32 position, float eps) {
+    qk_norm_rope<Bf16>(x, weight, positions, cosines, sines, out, faults, rows, heads, half, table, position,
+                      eps);
 }

@@ -35,13 +35,27 @@ pub trait Backend {
     /// [`Error::OutOfMemory`], [`Error::Cuda`].
     fn allocate(&mut self, id: BufferId, name: &str, bytes: usize) -> Result<(), Error>;
 
-    /// Gives the memory of a buffer back.
+    /// Makes a buffer in the memory of another one, from a byte of it on, and fills it with
+    /// [`crate::FRESH_BYTE`]. The memory stays until all buffers in it are released.
+    ///
+    /// # Errors
+    /// [`Error::NoBuffer`], [`Error::Cuda`].
+    fn allocate_in(
+        &mut self,
+        id: BufferId,
+        name: &str,
+        bytes: usize,
+        donor: (BufferId, usize),
+    ) -> Result<(), Error>;
+
+    /// Gives a buffer back, and its memory unless another one lies in it.
     ///
     /// # Errors
     /// [`Error::NoBuffer`], [`Error::Cuda`].
     fn release(&mut self, id: BufferId) -> Result<(), Error>;
 
-    /// Device address of a buffer, where there is such a thing that means something outside the process.
+    /// Address of a buffer on the device; on a CPU one that is made up, the same in every run. Buffers that
+    /// share bytes have addresses that say so.
     fn address(&self, id: BufferId) -> Option<u64>;
 
     /// Copies bytes to a buffer, in stream order.
@@ -61,6 +75,13 @@ pub trait Backend {
     /// # Errors
     /// [`Error::Overlap`], [`Error::NoBuffer`], [`Error::Cuda`].
     fn launch(&mut self, launch: &Launch) -> Result<(), Error>;
+
+    /// Runs a launch now, on a stream that no capture covers, after all work that was asked for before the
+    /// capture in progress; and lets nothing asked for later overtake it.
+    ///
+    /// # Errors
+    /// [`Error::NoBuffer`], [`Error::Cuda`].
+    fn launch_aside(&mut self, launch: &Launch) -> Result<(), Error>;
 
     /// Starts a capture.
     ///

@@ -1,6 +1,6 @@
 //! An op with its arguments.
 
-use crate::{Access, Error, Op, Range, ScalarKind, View};
+use crate::{Access, BufferId, Error, Op, Range, ScalarKind, View};
 
 /// The value of a scalar argument.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,13 +29,16 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Checks number, types and shapes of arguments; an operand without elements is refused.
+    /// Checks number, types and shapes of arguments; an operand without elements is refused. Trailing
+    /// scalars that an earlier version of the op did not have may be missing: they get their defaults.
     /// Bounds are checked by the stream, which knows the buffers.
     ///
     /// # Errors
     /// [`Error::Launch`] with what does not fit.
     pub fn new(op: Op, views: Vec<View>, scalars: Vec<Scalar>) -> Result<Launch, Error> {
-        let launch = Launch { op, views, scalars };
+        let mut launch = Launch { op, views, scalars };
+        let added = op.schema().scalars.iter().skip(launch.scalars.len());
+        launch.scalars.extend(added.map_while(|param| param.default));
         launch.check().map_err(|what| Error::Launch { op: op.name(), what })?;
         Ok(launch)
     }
@@ -147,10 +150,14 @@ impl Launch {
     }
 
     /// Refuses operands that are written and share bytes with another operand: kernels run their
-    /// elements in no particular order.
-    pub(crate) fn check_overlap(&self) -> Result<(), Error> {
+    /// elements in no particular order. `place` says in whose memory a buffer lies and from which byte on.
+    pub(crate) fn check_overlap(&self, place: impl Fn(BufferId) -> (BufferId, usize)) -> Result<(), Error> {
         let params = self.op.schema().params;
-        let range = |i: usize| self.views[i].range(params[i].access);
+        let range = |i: usize| {
+            let range = self.views[i].range(params[i].access);
+            let (buffer, offset) = place(range.buffer);
+            Range { buffer, start: range.start + offset, end: range.end + offset, ..range }
+        };
         for i in (0..params.len()).filter(|&i| params[i].access.writes()) {
             let a = range(i);
             for b in (0..params.len()).filter(|&j| j != i).map(range) {

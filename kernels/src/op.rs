@@ -1,7 +1,7 @@
 //! The ops: names, versions, operands and scalars.
 
 use crate::ops::{self, Definition};
-use crate::{DType, Error};
+use crate::{DType, Error, Scalar};
 
 /// How an operand is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +55,15 @@ pub struct ScalarParam {
     pub name: &'static str,
     /// Its type.
     pub kind: ScalarKind,
+    /// What a launch of an earlier version, which does not give it, means. Only trailing scalars have one.
+    pub default: Option<Scalar>,
+}
+
+impl ScalarParam {
+    /// A scalar that every launch gives.
+    pub(crate) const fn new(name: &'static str, kind: ScalarKind) -> Self {
+        ScalarParam { name, kind, default: None }
+    }
 }
 
 /// The signature of an op.
@@ -62,8 +71,10 @@ pub struct ScalarParam {
 pub struct Schema {
     /// Its name in traces and messages.
     pub name: &'static str,
-    /// Version of its numerics contract; rises whenever a bit of any result may change.
+    /// Version of its contract; rises whenever a bit of any result may change, or an argument is added.
     pub version: u32,
+    /// The oldest version whose launches mean the same today, scalars that they lack being at their defaults.
+    pub since: u32,
     /// Operands, in order.
     pub params: &'static [Param],
     /// Scalars, in order.
@@ -147,12 +158,13 @@ impl Op {
         self.schema().name
     }
 
-    /// The op of that name and contract version.
+    /// The op of that name that can run launches of that contract version.
     ///
     /// # Errors
     /// [`Error::UnknownOp`].
     pub fn find(name: &str, version: u32) -> Result<Op, Error> {
-        let matches = |op: &&Op| op.name() == name && op.schema().version == version;
+        let matches =
+            |op: &&Op| op.name() == name && (op.schema().since..=op.schema().version).contains(&version);
         let found = Op::ALL.iter().find(matches).copied();
         found.ok_or_else(|| Error::UnknownOp { name: name.to_owned(), version })
     }

@@ -80,6 +80,15 @@ mod tests {
         fn allocate(&mut self, id: BufferId, name: &str, bytes: usize) -> Result<(), Error> {
             self.0.allocate(id, name, bytes)
         }
+        fn allocate_in(
+            &mut self,
+            id: BufferId,
+            name: &str,
+            bytes: usize,
+            donor: (BufferId, usize),
+        ) -> Result<(), Error> {
+            self.0.allocate_in(id, name, bytes, donor)
+        }
         fn release(&mut self, id: BufferId) -> Result<(), Error> {
             self.0.release(id)
         }
@@ -96,6 +105,9 @@ mod tests {
         }
         fn launch(&mut self, launch: &Launch) -> Result<(), Error> {
             self.0.launch(launch)
+        }
+        fn launch_aside(&mut self, launch: &Launch) -> Result<(), Error> {
+            self.0.launch_aside(launch)
         }
         fn begin_capture(&mut self) -> Result<(), Error> {
             self.0.begin_capture()

@@ -165,6 +165,11 @@ fn length(limit: usize) -> std::ops::Range<usize> {
     1..if cfg!(miri) { limit.min(4) } else { limit }
 }
 
+/// A scalar in place of an index operand, in range or not; half the time none.
+fn fixed(limit: u32) -> impl Strategy<Value = u32> {
+    prop_oneof![Just(u32::MAX), 0..limit]
+}
+
 fn half() -> impl Strategy<Value = DType> {
     prop_oneof![Just(DType::F16), Just(DType::Bf16)]
 }
@@ -206,7 +211,7 @@ proptest! {
     #[test]
     fn qk_norm_rope(
         seed: u64, values in values(), dtype in half(),
-        (rows, heads, half) in (length(9), length(7), length(90)), table in length(40),
+        (rows, heads, half) in (length(9), length(7), length(90)), table in length(40), fixed in fixed(42),
     ) {
         let mut s = Source::new(seed, values);
         let positions: Vec<i64> = (0..rows).map(|_| s.below(table + 2) as i64 - 1).collect();
@@ -220,7 +225,7 @@ proptest! {
             output(DType::F32, &shape),
             operand(DType::U32, &[1], &[0u32]),
         ];
-        check(Op::QkNormRope, &operands, &[Scalar::F32(1e-6)]);
+        check(Op::QkNormRope, &operands, &[Scalar::F32(1e-6), Scalar::U32(fixed)]);
     }
 
     #[test]
@@ -228,6 +233,7 @@ proptest! {
         seed: u64, values in values(), dtype in cache(),
         (rows, kv_heads, group, d) in (length(5), length(4), length(4), length(150)),
         (width, block_size) in (length(12), length(40)), (splits, tiles_per_split) in (length(5), 1u32..4),
+        fixed in fixed(500),
     ) {
         let mut s = Source::new(seed, values);
         let blocks = width + 2;
@@ -243,7 +249,8 @@ proptest! {
             output(DType::F32, &[rows, heads, splits, d + 2]),
             operand(DType::U32, &[1], &[0u32]),
         ];
-        check(Op::AttentionDecode, &operands, &[Scalar::F32(0.125), Scalar::U32(tiles_per_split)]);
+        let scalars = [Scalar::F32(0.125), Scalar::U32(tiles_per_split), Scalar::U32(fixed)];
+        check(Op::AttentionDecode, &operands, &scalars);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The talker's buffers: weights, tables, decode state, inputs, outputs, scratch.
 
-use twinstep_kernels::{Buffer, BufferSpec, DType, Role, View};
+use twinstep_kernels::{Buffer, BufferId, BufferSpec, DType, Role, View};
 use twinstep_traces as traces;
 use twinstep_traces::Storage;
 
 use crate::config::Config;
 use crate::error::RecordError;
+use crate::plan::Plan;
 use crate::rope;
 use crate::tape::Tape;
 use crate::text::PIECE_CHARS;
@@ -15,6 +16,8 @@ use crate::voice::{CODE_EMBEDDING, FINAL_NORM, TALKER_FILE, TEXT_EMBEDDING, Voic
 pub(crate) const BLOCK_TOKENS: usize = 16;
 /// Positions of an attention tile; a split of the decode attention holds one.
 const SPLIT_POSITIONS: usize = 64;
+/// Base of the rotation's frequencies where a checkpoint does not say: the architecture's own.
+const DEFAULT_THETA: f64 = 1e6;
 /// Chunk of a buffer whose elements mostly change together.
 const CHUNK_BYTES: usize = 4096;
 
@@ -110,8 +113,29 @@ fn chunk_bytes(bytes: usize) -> usize {
 }
 
 /// A chunk a row where that is possible: padding rows do not change, and so are stored once.
-fn row_chunk(row_bytes: usize) -> usize {
+pub(crate) fn row_chunk(row_bytes: usize) -> usize {
     if row_bytes.is_power_of_two() { row_bytes.clamp(64, CHUNK_BYTES) } else { CHUNK_BYTES / 4 }
+}
+
+/// Base of the rotation's frequencies when the tables are made first.
+pub(crate) fn first_theta(config: &Config, plan: &Plan) -> f64 {
+    if plan.tables_before_parameters { DEFAULT_THETA } else { config.text_config.rope_theta }
+}
+
+/// A buffer that is allocated later: until then launches of it are refused.
+fn later(dtype: DType, shape: &[usize]) -> View {
+    View::dense(BufferId(u32::MAX), dtype, 0, shape)
+}
+
+/// Allocates the next generation of a buffer of which all is viewed.
+pub(crate) fn again<S: Storage>(
+    tape: &mut Tape<S>,
+    name: &str,
+    role: Role,
+    view: &View,
+) -> Result<View, RecordError> {
+    let spec = BufferSpec::new(name, view.dtype, &view.shape, role);
+    Ok(View::whole(&tape.allocate(spec, None, chunk_bytes(view.len() * view.dtype.size()))?))
 }
 
 struct Allocator<'a, S: Storage> {
@@ -136,7 +160,14 @@ impl<S: Storage> Allocator<'_, S> {
         self.chunked(name, dtype, shape, role, chunk_bytes(bytes))
     }
 
-    fn scratch(&mut self, prefix: &str, rows: usize, config: &Config) -> Result<Scratch, RecordError> {
+    /// `keys`: those that are allocated elsewhere.
+    fn scratch(
+        &mut self,
+        prefix: &str,
+        rows: usize,
+        config: &Config,
+        keys: Option<View>,
+    ) -> Result<Scratch, RecordError> {
         let t = &config.text_config;
         let (d, ffn) = (t.hidden_size, t.intermediate_size);
         let (q, kv) = (t.num_attention_heads * t.head_dim, t.num_key_value_heads * t.head_dim);
@@ -149,7 +180,7 @@ impl<S: Storage> Allocator<'_, S> {
             x: get("x", d)?,
             norm: get("norm", d)?,
             q: get("q", q)?,
-            k: get("k", kv)?,
+            k: keys.map_or_else(|| get("k", kv), Ok)?,
             v: get("v", kv)?,
             q_rot: get("q_rot", q)?,
             k_rot: get("k_rot", kv)?,
@@ -188,6 +219,7 @@ impl Buffers {
         rows: usize,
         context: Option<usize>,
         types: Types,
+        plan: &Plan,
     ) -> Result<Buffers, RecordError> {
         let config = voice.config();
         let (t, a) = (&config.text_config, &config.audio_encoder_config);
@@ -249,7 +281,9 @@ impl Buffers {
             });
         }
         let (i64s, i32s, u32s, f32s, flag) = (DType::I64, DType::I32, DType::U32, DType::F32, DType::Bool);
-        let splits = positions.div_ceil(SPLIT_POSITIONS);
+        // A correct workspace has room for the longest sequence, not for that of the capture.
+        let longest = if plan.workspace_at_capture { 1 } else { positions };
+        let splits = longest.div_ceil(SPLIT_POSITIONS);
         let partial = [rows, t.num_attention_heads, splits, hd + 2];
         let buffers = Buffers {
             text_embedding,
@@ -260,7 +294,11 @@ impl Buffers {
             rope_sin: alloc.buffer("rope_sin", f32s, &[positions, hd / 2], Role::Table)?,
             last_codes: alloc.buffer("last_codes", i64s, &[rows, n], Role::State)?,
             has_codes: alloc.buffer("has_codes", flag, &[rows], Role::State)?,
-            delay_count: alloc.buffer("delay_count", i64s, &[rows], Role::State)?,
+            delay_count: if plan.sample_graph_in_pool {
+                later(i64s, &[rows])
+            } else {
+                alloc.buffer("delay_count", i64s, &[rows], Role::State)?
+            },
             eoc_countdown: alloc.buffer("eoc_countdown", i64s, &[rows], Role::State)?,
             generation_done: alloc.buffer("generation_done", flag, &[rows], Role::State)?,
             sampler_counter: alloc.buffer("sampler_counter", u32s, &[rows], Role::State)?,
@@ -283,10 +321,15 @@ impl Buffers {
             sampled: alloc.buffer("sampled", i64s, &[rows, n], Role::Scratch)?,
             attn_partial: alloc.buffer("attn_partial", f32s, &partial, Role::Scratch)?,
             prefill_mlp_out: alloc.buffer("prefill.mlp_out", f32s, &[PROMPT_TOKENS, d], Role::Scratch)?,
-            decode: alloc.scratch("", rows, config)?,
-            prefill: alloc.scratch("prefill.", PROMPT_TOKENS, config)?,
+            decode: alloc.scratch("", rows, config, None)?,
+            prefill: {
+                // Keys that are made when first needed have to fit where the sines lay.
+                let fits = positions * (hd / 2) / kv;
+                let keys = plan.sines_to_pool.then(|| later(f32s, &[fits.clamp(1, PROMPT_TOKENS), kv]));
+                alloc.scratch("prefill.", PROMPT_TOKENS, config, keys)?
+            },
         };
-        buffers.initialise(tape, config, positions)?;
+        buffers.initialise(tape, config, plan)?;
         Ok(buffers)
     }
 
@@ -294,15 +337,18 @@ impl Buffers {
         &self,
         tape: &mut Tape<S>,
         config: &Config,
-        positions: usize,
+        plan: &Plan,
     ) -> Result<(), RecordError> {
-        let (cos, sin) = rope::table(positions, config.text_config.head_dim, config.text_config.rope_theta);
-        tape.write(&self.rope_cos, bytemuck::cast_slice(&cos))?;
-        tape.write(&self.rope_sin, bytemuck::cast_slice(&sin))?;
-        let zeroed = [
-            &self.last_codes,
-            &self.has_codes,
-            &self.delay_count,
+        let (cosines, sines) = self.angles(config, first_theta(config, plan));
+        tape.write_values(&self.rope_cos, &cosines)?;
+        tape.write_values(&self.rope_sin, &sines)?;
+        if plan.embed_live_row {
+            tape.write_values(&self.decode.x, &vec![f32::NAN; self.decode.x.len()])?;
+        }
+        let has_codes = Some(&self.has_codes).filter(|_| !plan.keep_fresh_has_codes);
+        let delay_count = Some(&self.delay_count).filter(|_| !plan.sample_graph_in_pool);
+        let begin = [Some(&self.last_codes), has_codes, delay_count];
+        let rest = [
             &self.generation_done,
             &self.sampler_counter,
             &self.op_faults,
@@ -312,12 +358,17 @@ impl Buffers {
             &self.block_table,
             &self.sampler_key,
         ];
-        for view in zeroed {
+        for view in begin.into_iter().flatten().chain(rest) {
             tape.write(view, &vec![0; view.len() * view.dtype.size()])?;
         }
         let minus_one = vec![-1i64; self.eoc_countdown.len()];
         tape.write(&self.eoc_countdown, bytemuck::cast_slice(&minus_one))?;
         tape.write(&self.slot_mapping, bytemuck::cast_slice(&minus_one))
+    }
+
+    /// Cosines and sines of the rotation.
+    pub(crate) fn angles(&self, config: &Config, theta: f64) -> (Vec<f32>, Vec<f32>) {
+        rope::table(self.rope_cos.shape[0], config.text_config.head_dim, theta)
     }
 }
 

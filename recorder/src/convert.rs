@@ -62,8 +62,8 @@ pub(crate) fn buffer(
     }
 }
 
-/// The record of a launch.
-pub(crate) fn launch(labelled: &Labelled) -> traces::LaunchRecord {
+/// The record of a launch on a stream.
+pub(crate) fn launch(labelled: &Labelled, stream: u32) -> traces::LaunchRecord {
     let launch = &labelled.launch;
     let schema = launch.op().schema();
     let view = |(view, param): (&kernels::View, &kernels::Param)| traces::ViewRecord {
@@ -87,7 +87,7 @@ pub(crate) fn launch(labelled: &Labelled) -> traces::LaunchRecord {
         version: schema.version,
         phase: labelled.phase,
         label: labelled.label.clone(),
-        stream: 0,
+        stream,
         views: launch.views().iter().zip(schema.params).map(view).collect(),
         scalars: launch.scalars().iter().zip(schema.scalars).map(scalar).collect(),
     }

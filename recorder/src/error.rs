@@ -29,12 +29,12 @@ pub enum RecordError {
     #[error("{0}")]
     Option(String),
     /// A fault that needs other options.
-    #[error("fault `{fault}` shows only with --mode {mode}")]
-    FaultMode {
+    #[error("fault `{fault}` shows only with {needs}")]
+    FaultNeeds {
         /// The fault.
         fault: &'static str,
-        /// The mode that it needs.
-        mode: &'static str,
+        /// What it needs, as options.
+        needs: String,
     },
     /// A prompt longer than the context.
     #[error("a prompt of {tokens} tokens does not fit into {room}")]

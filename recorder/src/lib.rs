@@ -5,16 +5,20 @@
 //! before it writes it.
 
 mod buffers;
+mod capture;
 mod codec;
 pub mod config;
 mod convert;
 mod error;
 mod fault;
 mod options;
+mod plan;
 pub mod profile;
 mod ranges;
 mod rope;
+mod rules;
 mod session;
+mod sharing;
 mod talker;
 mod tape;
 pub mod text;
@@ -22,8 +26,9 @@ mod voice;
 mod wav;
 
 pub use error::RecordError;
-pub use fault::Fault;
+pub use fault::{About, Fault, Needs};
 pub use options::{KvType, Mode, ROWS_MAX, RecordOptions, WeightsType};
+pub use rules::RULES;
 pub use session::{Progress, Recording, Spoken, record, run_record, speakable};
 pub use talker::Sampling;
 pub use voice::{CODEC_FILE, CONFIG_FILE, TALKER_FILE, Voice};

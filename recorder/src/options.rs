@@ -64,8 +64,8 @@ pub struct RecordOptions {
     pub max_steps: Option<u32>,
     /// Positions that the KV cache holds, rounded down to whole blocks; `None` is all that the model knows.
     pub context: Option<usize>,
-    /// A mistake to plant.
-    pub fault: Option<Fault>,
+    /// Mistakes to plant.
+    pub faults: Vec<Fault>,
     /// Element type of weights as used.
     pub weights: WeightsType,
     /// Element type of the KV cache.
@@ -93,7 +93,7 @@ impl RecordOptions {
             sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0 },
             max_steps: None,
             context: None,
-            fault: None,
+            faults: Vec::new(),
             weights: WeightsType::F16,
             kv: KvType::Weights,
             forced_codes: None,
@@ -103,7 +103,7 @@ impl RecordOptions {
     /// Checks what types cannot.
     ///
     /// # Errors
-    /// [`RecordError::Option`], [`RecordError::FaultMode`].
+    /// [`RecordError::Option`], [`RecordError::FaultNeeds`].
     pub fn check(&self) -> Result<(), RecordError> {
         let wrong = |what: String| Err(RecordError::Option(what));
         if !(1..=ROWS_MAX).contains(&self.rows) {
@@ -122,6 +122,6 @@ impl RecordOptions {
         if !(s.top_p > 0.0 && s.top_p <= 1.0) {
             return wrong(format!("--top-p is {}, wants above 0 up to 1 (off)", s.top_p));
         }
-        self.fault.map_or(Ok(()), |fault| fault.check(self.mode))
+        self.faults.iter().try_for_each(|fault| fault.check(self))
     }
 }

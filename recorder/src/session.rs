@@ -5,14 +5,15 @@ use twinstep_traces::{
     DeviceRecord, RequestRecord, RunRecord, SamplingRecord, StepKind, Storage, TraceWriter,
 };
 
-use crate::buffers::{BLOCK_TOKENS, Buffers, PROMPT_TOKENS, Types, positions};
+use crate::buffers::{BLOCK_TOKENS, Buffers, Types, positions};
+use crate::capture::Captured;
 use crate::codec::Codec;
 use crate::error::RecordError;
-use crate::fault::Fault;
 use crate::options::{KvType, Mode, RecordOptions, WeightsType};
+use crate::plan::Plan;
 use crate::profile::{Profile, Residual};
-use crate::talker::{MlpGraphs, Talker};
-use crate::tape::{At, LabelledGraph, Tape};
+use crate::talker::{Form, MlpGraphs, Talker};
+use crate::tape::{At, Tape};
 use crate::text;
 use crate::voice::Voice;
 
@@ -129,27 +130,26 @@ pub fn record<S: Storage>(
     let pieces = speakable(&options.text)?;
     let mut tape = Tape::new(Stream::new(backend), writer);
     let types = types(options);
-    let buffers = Buffers::new(&mut tape, voice, options.rows, options.context, types)?;
+    let plan = Plan::new(&options.faults);
+    let buffers = Buffers::new(&mut tape, voice, options.rows, options.context, types, &plan)?;
     let codec = Codec::new(&mut tape, voice, types.weights)?;
-    let talker = Talker {
-        config: voice.config(),
-        buffers: &buffers,
-        profile: options.profile,
-        sampling: options.sampling,
-    };
+    let talker =
+        Talker { config: voice.config(), buffers, profile: options.profile, sampling: options.sampling };
     // The newest freed block is used first, so that a later request meets memory that was used.
     let free_blocks = (0..(positions(voice.config(), options.context) / BLOCK_TOKENS) as i32).rev().collect();
     let mut session = Session {
         options,
-        talker: &talker,
-        graph: None,
+        plan,
+        talker,
+        captured: Captured::default(),
         pieces: (options.mode == Mode::Piecewise).then(MlpGraphs::default),
         free_blocks,
         held: Vec::new(),
+        longest: 0,
         tape,
     };
     if let Some(pieces) = &mut session.pieces {
-        pieces.unlaunched = options.fault == Some(Fault::UnlaunchedCapture);
+        pieces.unlaunched = plan.skip_launch_at_capture;
     }
     session.capture()?;
     let mut requests = Vec::new();
@@ -192,32 +192,22 @@ fn frames(rows: &[Vec<i64>], vocab: usize, profile: &Profile) -> Vec<Vec<i64>> {
 
 struct Session<'a, S: Storage> {
     options: &'a RecordOptions,
-    talker: &'a Talker<'a>,
+    plan: Plan,
+    talker: Talker<'a>,
     tape: Tape<S>,
-    graph: Option<LabelledGraph>,
+    captured: Captured,
     pieces: Option<MlpGraphs>,
     free_blocks: Vec<i32>,
     held: Vec<i32>,
+    /// Length of the longest request so far.
+    longest: usize,
 }
 
 impl<S: Storage> Session<'_, S> {
-    /// Set-up: in graph mode the decode step is captured on dummy input (one token, no slot, BOC codes).
+    /// Set-up: in graph mode the decode step is captured.
     fn capture(&mut self) -> Result<(), RecordError> {
-        let b = self.talker.buffers;
         if self.options.mode == Mode::Graph {
-            let rows = self.options.rows;
-            let boc = i64::from(self.talker.config.audio_encoder_config.boc_token_id);
-            self.write(&b.last_codes, &vec![boc; b.last_codes.len()])?;
-            self.write(&b.has_codes, &vec![1u8; rows])?;
-            self.write(&b.seq_lens, &vec![1i32; rows])?;
-            self.write(&b.slot_mapping, &vec![-1i64; rows])?;
-            self.tape.begin_capture()?;
-            self.talker.decode(&mut self.tape, None)?;
-            self.graph = Some(self.tape.end_capture("decode")?);
-            // Nothing ran; the dummy input must not be there when something does.
-            self.write(&b.last_codes, &vec![0i64; b.last_codes.len()])?;
-            self.write(&b.has_codes, &vec![0u8; rows])?;
-            self.write(&b.seq_lens, &vec![0i32; rows])?;
+            self.captured = Captured::new(&mut self.talker, &mut self.tape, &self.plan)?;
         }
         self.tape.point("step.after")?;
         self.tape.end()
@@ -234,7 +224,7 @@ impl<S: Storage> Session<'_, S> {
         let prompt: Vec<u32> =
             [ids.tts, ids.text].into_iter().chain(piece.bytes().map(u32::from)).chain([ids.audio]).collect();
         let context = positions(self.talker.config, self.options.context);
-        let room = PROMPT_TOKENS.min(context.saturating_sub(1));
+        let room = self.talker.buffers.prefill.k.shape[0].min(context.saturating_sub(1));
         if prompt.len() > room {
             return Err(RecordError::TooLong { tokens: prompt.len(), room });
         }
@@ -261,15 +251,15 @@ impl<S: Storage> Session<'_, S> {
             progress(step);
             let kind = if step == 1 { StepKind::Prefill } else { StepKind::Decode };
             self.tape.begin(At { kind, request, step });
-            let out = if step == 1 {
+            if step == 1 {
                 self.prefill(request, &prompt)?;
-                &self.talker.buffers.prefill_codes
             } else {
                 self.decode(prompt.len() + rows.len(), &rows)?;
-                &self.talker.buffers.codes_out
-            };
+            }
             self.tape.point("step.after")?;
-            let done = self.tape.read(&self.talker.buffers.generation_done.rows(ROW, 1))?[0] != 0;
+            let b = &self.talker.buffers;
+            let out = if step == 1 { &b.prefill_codes } else { &b.codes_out };
+            let done = self.tape.read(&b.generation_done.rows(ROW, 1))?[0] != 0;
             let row: Vec<i64> = bytemuck::pod_collect_to_vec(&self.tape.read(&out.rows(ROW, 1))?);
             rows.push(row);
             let stopped = if done { Some("end of speech") } else { (rows.len() >= most).then_some(limit) };
@@ -277,6 +267,7 @@ impl<S: Storage> Session<'_, S> {
             self.tape.end()?;
             if let Some(reason) = stopped {
                 self.free_blocks.append(&mut self.held);
+                self.longest = self.longest.max(prompt.len() + rows.len() - 1);
                 return Ok((rows, reason.to_owned()));
             }
         }
@@ -291,56 +282,74 @@ impl<S: Storage> Session<'_, S> {
         i64::from(self.held[position / BLOCK_TOKENS]) * BLOCK_TOKENS as i64 + (position % BLOCK_TOKENS) as i64
     }
 
-    fn write<T: bytemuck::NoUninit>(&mut self, view: &View, values: &[T]) -> Result<(), RecordError> {
-        self.tape.write(view, bytemuck::cast_slice(values))
-    }
-
     fn write_block_table(&mut self) -> Result<(), RecordError> {
-        let held = self.held.clone();
         let table = self.talker.buffers.block_table.rows(ROW, 1);
-        let used = View::dense(table.buffer, table.dtype, table.offset, &[held.len()]);
-        self.write(&used, &held)
+        let used = View::dense(table.buffer, table.dtype, table.offset, &[self.held.len()]);
+        self.tape.write_values(&used, &self.held)
     }
 
     fn prefill(&mut self, request: u32, prompt: &[u32]) -> Result<(), RecordError> {
-        let (b, n) = (self.talker.buffers, prompt.len());
+        let n = prompt.len();
         let ids: Vec<i32> = prompt.iter().map(|&id| id as i32).collect();
         let positions: Vec<i64> = (0..n as i64).collect();
         let slots: Vec<i64> = (0..n).map(|position| self.slot(position)).collect();
-        self.write(&b.prefill_ids.rows(0, n), &ids)?;
-        self.write(&b.prefill_positions.rows(0, n), &positions)?;
-        self.write(&b.prefill_slots.rows(0, n), &slots)?;
+        self.captured.hand_out(&mut self.talker, &mut self.tape)?;
+        let (b, tape) = (&self.talker.buffers, &mut self.tape);
+        tape.write_values(&b.prefill_ids.rows(0, n), &ids)?;
+        tape.write_values(&b.prefill_positions.rows(0, n), &positions)?;
+        tape.write_values(&b.prefill_slots.rows(0, n), &slots)?;
         self.write_block_table()?;
-        self.write(&b.seq_lens.rows(ROW, 1), &[n as i32])?;
+        let (b, tape) = (&self.talker.buffers, &mut self.tape);
+        tape.write_values(&b.seq_lens.rows(ROW, 1), &[n as i32])?;
         let seed = self.options.seed;
-        self.write(&b.sampler_key.rows(ROW, 1), &[seed as u32, (seed >> 32) as u32, request, 0])?;
-        self.tape.point("step.before")?;
-        self.talker.prefill(&mut self.tape, n, ROW)
+        tape.write_values(&b.sampler_key.rows(ROW, 1), &[seed as u32, (seed >> 32) as u32, request, 0])?;
+        tape.point("step.before")?;
+        self.talker.prefill(tape, n, ROW)
     }
 
-    /// A decode step; `position` is that of the token fed in.
+    /// A decode step; `next` is the length with the token fed in.
     fn decode(&mut self, next: usize, rows: &[Vec<i64>]) -> Result<(), RecordError> {
-        let b = self.talker.buffers;
         let position = next - 1;
         let slot = self.slot(position);
-        self.write(&b.input_ids.rows(ROW, 1), &[self.talker.config.special_tokens.audio as i32])?;
-        self.write(&b.positions.rows(ROW, 1), &[position as i64])?;
-        self.write(&b.seq_lens.rows(ROW, 1), &[next as i32])?;
-        self.write(&b.slot_mapping.rows(ROW, 1), &[slot])?;
-        self.write_block_table()?;
+        let length = if self.plan.high_water_lengths { next.max(self.longest) } else { next };
+        let seq_len = self.talker.buffers.seq_lens.rows(ROW, 1);
+        let (b, tape) = (&self.talker.buffers, &mut self.tape);
+        tape.write_values(&b.input_ids.rows(ROW, 1), &[self.talker.config.special_tokens.audio as i32])?;
+        tape.write_values(&b.positions.rows(ROW, 1), &[position as i64])?;
+        if !self.plan.lengths_after_launch {
+            tape.write_values(&seq_len, &[length as i32])?;
+        }
+        if self.plan.padding_slot_zero {
+            let mut slots = vec![0; b.slot_mapping.len()];
+            slots[ROW] = slot;
+            tape.write_values(&b.slot_mapping, &slots)?;
+        } else {
+            tape.write_values(&b.slot_mapping.rows(ROW, 1), &[slot])?;
+        }
+        if !self.plan.block_table_at_prefill {
+            self.write_block_table()?;
+        }
         let last = match &self.options.forced_codes {
             Some(forced) => Some(&forced[rows.len() - 1]),
             // Prefill leaves its row in its own output; the host hands it on.
-            None => rows.first().filter(|_| rows.len() == 1 && self.options.fault != Some(Fault::StaleCodes)),
+            None => rows.first().filter(|_| rows.len() == 1 && !self.plan.keep_seed_codes),
         };
         if let Some(codes) = last {
-            self.write(&b.last_codes.rows(ROW, 1), codes)?;
+            self.tape.write_values(&self.talker.buffers.last_codes.rows(ROW, 1), codes)?;
         }
         self.tape.point("step.before")?;
-        match &self.graph {
-            Some(graph) => self.tape.launch_graph(graph),
-            None => self.talker.decode(&mut self.tape, self.pieces.as_mut()),
+        let live_rows = 1;
+        match self.captured.dispatch(&self.plan, self.options.rows, live_rows) {
+            Some(graphs) => graphs.iter().try_for_each(|graph| self.tape.launch_graph(graph))?,
+            None => {
+                let form = Form::correct(self.options.rows, self.options.sampling);
+                self.talker.decode(&mut self.tape, &form, self.pieces.as_mut())?;
+            }
         }
+        if self.plan.lengths_after_launch {
+            self.tape.write_values(&seq_len, &[length as i32])?;
+        }
+        Ok(())
     }
 
     /// The codec's section after a request's last step.

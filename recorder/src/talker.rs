@@ -1,6 +1,6 @@
 //! The talker: emits launches and nothing else.
 
-use twinstep_kernels::{Launch, Op, Scalar, View};
+use twinstep_kernels::{FROM_OPERAND, Launch, Op, Scalar, View};
 use twinstep_traces::{Phase, Storage};
 
 use crate::buffers::{Buffers, Layer, Scratch, kv_halves};
@@ -24,22 +24,67 @@ pub struct Sampling {
 #[derive(Default)]
 pub(crate) struct MlpGraphs {
     graphs: Vec<LabelledGraph>,
-    /// The planted mistake: on the capturing step the outputs are used without a launch.
+    /// Whether the outputs are used on the capturing step without a launch: a mistake.
     pub(crate) unlaunched: bool,
+}
+
+/// What a decode step is made of, as far as engines make it differently when they capture it. In a correct
+/// one there is a single form, and nothing in it changes from step to step.
+#[derive(Clone)]
+pub(crate) struct Form {
+    /// Rows of the batch that are computed.
+    pub(crate) rows: usize,
+    /// Rows that are embedded; the others keep what the input embedding holds.
+    pub(crate) embedded_rows: usize,
+    /// Whether the codes of the last step are fed back, or the input token alone.
+    pub(crate) feedback: bool,
+    /// Position by value, or [`FROM_OPERAND`].
+    pub(crate) position: u32,
+    /// Sequence length by value, or [`FROM_OPERAND`].
+    pub(crate) seq_len: u32,
+    /// Tiles of positions in a split of the attention.
+    pub(crate) tiles_per_split: u32,
+    /// Whether keys and values are written on a stream of their own.
+    pub(crate) kv_write_aside: bool,
+    /// How codes are chosen.
+    pub(crate) sampling: Sampling,
+    /// The counter that sampling advances, where it is not the one that it draws with.
+    pub(crate) advanced_counter: Option<View>,
+}
+
+impl Form {
+    /// The form of a correct engine.
+    pub(crate) fn correct(rows: usize, sampling: Sampling) -> Form {
+        Form {
+            rows,
+            embedded_rows: rows,
+            feedback: true,
+            position: FROM_OPERAND,
+            seq_len: FROM_OPERAND,
+            tiles_per_split: 1,
+            kv_write_aside: false,
+            sampling,
+            advanced_counter: None,
+        }
+    }
 }
 
 /// What the launches are made from.
 pub(crate) struct Talker<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) buffers: &'a Buffers,
+    pub(crate) buffers: Buffers,
     pub(crate) profile: Profile,
     pub(crate) sampling: Sampling,
 }
 
 /// Where one token's keys and values go and which positions it attends to.
-struct Place<'a> {
-    positions: &'a View,
-    slots: &'a View,
+struct Place {
+    positions: View,
+    /// Position of all rows by value, or [`FROM_OPERAND`].
+    position: u32,
+    slots: View,
+    /// Whether they are written on a stream of their own.
+    write_aside: bool,
 }
 
 impl Talker<'_> {
@@ -62,13 +107,15 @@ impl Talker<'_> {
         tokens: usize,
         row: usize,
     ) -> Result<(), RecordError> {
-        let (b, phase) = (self.buffers, Phase::Prefill);
+        let (b, phase) = (&self.buffers, Phase::Prefill);
         let s = b.prefill.rows(tokens);
         let ids = b.prefill_ids.rows(0, tokens);
         let faults = || b.op_faults.clone();
         let place = Place {
-            positions: &b.prefill_positions.rows(0, tokens),
-            slots: &b.prefill_slots.rows(0, tokens),
+            positions: b.prefill_positions.rows(0, tokens),
+            position: FROM_OPERAND,
+            slots: b.prefill_slots.rows(0, tokens),
+            write_aside: false,
         };
         let embed = vec![ids, b.text_embedding.clone(), s.x.clone(), faults()];
         self.emit(tape, phase, "embed.text".into(), Op::EmbedText, embed, vec![])?;
@@ -104,70 +151,92 @@ impl Talker<'_> {
         ];
         let boc = Scalar::U32(self.config.audio_encoder_config.boc_token_id);
         self.emit(tape, Phase::Sample, "sample.seed".into(), Op::SeedState, seed, vec![boc])?;
-        self.sample(tape, row, 1, b.prefill_codes.clone())
+        self.choose(tape, row, 1, b.prefill_codes.clone(), &Form::correct(1, self.sampling))
     }
 
     /// Steps 2, 3, ...: one token in every row of the batch.
     pub(crate) fn decode<S: Storage>(
         &self,
         tape: &mut Tape<S>,
+        form: &Form,
+        pieces: Option<&mut MlpGraphs>,
+    ) -> Result<(), RecordError> {
+        self.forward(tape, form, pieces)?;
+        self.sample(tape, form)
+    }
+
+    /// The forward pass of a decode step.
+    pub(crate) fn forward<S: Storage>(
+        &self,
+        tape: &mut Tape<S>,
+        form: &Form,
         mut pieces: Option<&mut MlpGraphs>,
     ) -> Result<(), RecordError> {
-        let (b, phase) = (self.buffers, Phase::Forward);
-        let s = &b.decode;
-        let rows = s.x.shape[0];
+        let (b, phase) = (&self.buffers, Phase::Forward);
+        let cut = |view: &View| view.rows(0, form.rows);
+        let s = b.decode.rows(form.rows);
         let faults = || b.op_faults.clone();
-        let place = Place { positions: &b.positions, slots: &b.slot_mapping };
-        let embed = vec![b.input_ids.clone(), b.text_embedding.clone(), s.text.clone(), faults()];
-        self.emit(tape, phase, "embed.text".into(), Op::EmbedText, embed, vec![])?;
-        let feedback = vec![
-            b.last_codes.clone(),
-            b.has_codes.clone(),
-            b.code_embedding.clone(),
-            s.text.clone(),
-            s.x.clone(),
-            faults(),
-        ];
-        self.emit(tape, phase, "embed.codes".into(), Op::EmbedCodes, feedback, vec![])?;
+        let place = Place {
+            positions: cut(&b.positions),
+            position: form.position,
+            slots: cut(&b.slot_mapping),
+            write_aside: form.kv_write_aside,
+        };
+        self.embed(tape, form)?;
+        let (seq_lens, partial) = (cut(&b.seq_lens), cut(&b.attn_partial));
         for (i, layer) in b.layers.iter().enumerate() {
-            let (q, out) = self.attention_inputs(tape, phase, i, layer, s, &place)?;
+            let (q, out) = self.attention_inputs(tape, phase, i, layer, &s, &place)?;
             let (k_cache, v_cache) = kv_halves(&layer.kv_cache);
-            let views = vec![
-                q,
-                k_cache,
-                v_cache,
-                b.block_table.clone(),
-                b.seq_lens.clone(),
-                b.attn_partial.clone(),
-                faults(),
-            ];
-            let scalars = vec![self.scale(), Scalar::U32(1)];
+            let table = cut(&b.block_table);
+            let views = vec![q, k_cache, v_cache, table, seq_lens.clone(), partial.clone(), faults()];
+            let tiles = Scalar::U32(form.tiles_per_split);
+            let scalars = vec![self.scale(), tiles, Scalar::U32(form.seq_len)];
             self.emit(tape, phase, format!("layer.{i}.attn"), Op::AttentionDecode, views, scalars)?;
-            let merge = vec![b.attn_partial.clone(), b.seq_lens.clone(), out];
-            self.emit(
-                tape,
-                phase,
-                format!("layer.{i}.attn.merge"),
-                Op::AttentionMerge,
-                merge,
-                vec![Scalar::U32(1)],
-            )?;
-            self.attention_output(tape, phase, i, layer, s)?;
+            let merge = vec![partial.clone(), seq_lens.clone(), out];
+            self.emit(tape, phase, format!("layer.{i}.attn.merge"), Op::AttentionMerge, merge, vec![tiles])?;
+            self.attention_output(tape, phase, i, layer, &s)?;
+            let mlp_out = cut(&layer.mlp_out);
             match &mut pieces {
-                Some(pieces) => self.mlp_graph(tape, i, layer, pieces)?,
-                None => self.mlp(tape, phase, i, layer, s, &layer.mlp_out)?,
+                Some(pieces) => self.mlp_graph(tape, i, layer, &s, &mlp_out, pieces)?,
+                None => self.mlp(tape, phase, i, layer, &s, &mlp_out)?,
             }
             self.emit(
                 tape,
                 phase,
                 format!("layer.{i}.mlp.add"),
                 Op::ResidualAdd,
-                vec![s.x.clone(), layer.mlp_out.clone()],
+                vec![s.x.clone(), mlp_out],
                 vec![],
             )?;
         }
-        self.heads(tape, phase, s.x.clone(), 0, rows)?;
-        self.sample(tape, 0, rows, b.last_codes.clone())
+        self.heads(tape, phase, s.x.clone(), 0, form.rows)
+    }
+
+    /// The input of a decode step: the last step's codes in rows that have some, else the input token.
+    fn embed<S: Storage>(&self, tape: &mut Tape<S>, form: &Form) -> Result<(), RecordError> {
+        let (b, phase) = (&self.buffers, Phase::Forward);
+        let cut = |view: &View| view.rows(0, form.embedded_rows);
+        let (text, x) = (cut(&b.decode.text), cut(&b.decode.x));
+        let token = if form.feedback { &text } else { &x };
+        let embed = vec![cut(&b.input_ids), b.text_embedding.clone(), token.clone(), b.op_faults.clone()];
+        self.emit(tape, phase, "embed.text".into(), Op::EmbedText, embed, vec![])?;
+        if !form.feedback {
+            return Ok(());
+        }
+        let feedback = vec![
+            cut(&b.last_codes),
+            cut(&b.has_codes),
+            b.code_embedding.clone(),
+            text,
+            x,
+            b.op_faults.clone(),
+        ];
+        self.emit(tape, phase, "embed.codes".into(), Op::EmbedCodes, feedback, vec![])
+    }
+
+    /// The sampling of a decode step.
+    pub(crate) fn sample<S: Storage>(&self, tape: &mut Tape<S>, form: &Form) -> Result<(), RecordError> {
+        self.choose(tape, 0, form.rows, self.buffers.last_codes.rows(0, form.rows), form)
     }
 
     fn scale(&self) -> Scalar {
@@ -187,9 +256,9 @@ impl Talker<'_> {
         i: usize,
         layer: &Layer,
         s: &Scratch,
-        place: &Place<'_>,
+        place: &Place,
     ) -> Result<(View, View), RecordError> {
-        let (b, t) = (self.buffers, &self.config.text_config);
+        let (b, t) = (&self.buffers, &self.config.text_config);
         let rows = s.x.shape[0];
         let name = |part: &str| format!("layer.{i}.{part}");
         let heads = |view: &View, heads: usize| view.reshape(&[rows, heads, t.head_dim]);
@@ -215,12 +284,18 @@ impl Talker<'_> {
                 heads(out, n),
                 b.op_faults.clone(),
             ];
-            self.emit(tape, phase, name(part), Op::QkNormRope, views, self.eps())?;
+            let scalars = [self.eps(), vec![Scalar::U32(place.position)]].concat();
+            self.emit(tape, phase, name(part), Op::QkNormRope, views, scalars)?;
         }
         let (k_cache, v_cache) = kv_halves(&layer.kv_cache);
         let (k, v) = (heads(&s.k_rot, t.num_key_value_heads), heads(&s.v, t.num_key_value_heads));
         let write = vec![k, v, place.slots.clone(), k_cache, v_cache, b.op_faults.clone()];
-        self.emit(tape, phase, name("kv_write"), Op::KvWrite, write, vec![])?;
+        if place.write_aside {
+            let launch = Launch::new(Op::KvWrite, write, vec![])?;
+            tape.launch_aside(&Labelled { label: name("kv_write"), phase, launch })?;
+        } else {
+            self.emit(tape, phase, name("kv_write"), Op::KvWrite, write, vec![])?;
+        }
         Ok((heads(&s.q_rot, t.num_attention_heads), s.attn_out.clone()))
     }
 
@@ -267,12 +342,14 @@ impl Talker<'_> {
         tape: &mut Tape<S>,
         i: usize,
         layer: &Layer,
+        s: &Scratch,
+        out: &View,
         pieces: &mut MlpGraphs,
     ) -> Result<(), RecordError> {
         let captured_now = pieces.graphs.len() == i;
         if captured_now {
             tape.begin_capture()?;
-            self.mlp(tape, Phase::Forward, i, layer, &self.buffers.decode, &layer.mlp_out)?;
+            self.mlp(tape, Phase::Forward, i, layer, s, out)?;
             pieces.graphs.push(tape.end_capture(&format!("layer.{i}.mlp"))?);
             if pieces.unlaunched {
                 return Ok(());
@@ -293,7 +370,7 @@ impl Talker<'_> {
         row: usize,
         count: usize,
     ) -> Result<(), RecordError> {
-        let b = self.buffers;
+        let b = &self.buffers;
         let hidden = b.hidden.rows(row, count);
         let norm = vec![x, b.final_norm.clone(), hidden.clone()];
         self.emit(tape, phase, "final_norm".into(), Op::RmsNorm, norm, self.eps())?;
@@ -304,14 +381,15 @@ impl Talker<'_> {
     }
 
     /// Mask, sample and update state of `count` rows from `row` on.
-    fn sample<S: Storage>(
+    fn choose<S: Storage>(
         &self,
         tape: &mut Tape<S>,
         row: usize,
         count: usize,
         feedback: View,
+        form: &Form,
     ) -> Result<(), RecordError> {
-        let (b, a, p) = (self.buffers, &self.config.audio_encoder_config, &self.profile);
+        let (b, a, p) = (&self.buffers, &self.config.audio_encoder_config, &self.profile);
         let n = a.num_codebooks as u32;
         let rows = |view: &View| view.rows(row, count);
         let (boc, eoc) = (Scalar::U32(a.boc_token_id), Scalar::U32(a.eoc_token_id));
@@ -329,7 +407,7 @@ impl Talker<'_> {
         )?;
         let draw =
             vec![rows(&b.masked_logits), rows(&b.sampler_key), rows(&b.sampler_counter), rows(&b.sampled)];
-        let s = self.sampling;
+        let s = form.sampling;
         let scalars = vec![Scalar::F32(s.temperature), Scalar::U32(s.top_k), Scalar::F32(s.top_p)];
         self.emit(tape, Phase::Sample, "sample.draw".into(), Op::Sample, draw, scalars)?;
         let update = vec![
@@ -338,7 +416,7 @@ impl Talker<'_> {
             rows(&b.delay_count),
             rows(&b.eoc_countdown),
             rows(&b.generation_done),
-            rows(&b.sampler_counter),
+            rows(form.advanced_counter.as_ref().unwrap_or(&b.sampler_counter)),
             feedback,
             rows(&b.codes_out),
         ];

@@ -18,6 +18,7 @@ use twinstep_traces::{
 use crate::convert;
 use crate::error::RecordError;
 use crate::ranges::Ranges;
+use crate::sharing::Sharing;
 
 /// A launch with its place in the model.
 #[derive(Debug, Clone)]
@@ -85,6 +86,7 @@ struct Log {
 struct Recording<S: Storage> {
     writer: TraceWriter<S>,
     tracked: BTreeMap<kernels::BufferId, Tracked>,
+    sharing: Sharing,
     log: Log,
 }
 
@@ -99,8 +101,12 @@ pub(crate) struct Tape<S: Storage> {
 impl<S: Storage> Tape<S> {
     /// A tape that only passes on, or one that records into `writer`.
     pub(crate) fn new(stream: Stream, writer: Option<TraceWriter<S>>) -> Self {
-        let recording =
-            writer.map(|writer| Recording { writer, tracked: BTreeMap::new(), log: Log::default() });
+        let recording = writer.map(|writer| Recording {
+            writer,
+            tracked: BTreeMap::new(),
+            sharing: Sharing::default(),
+            log: Log::default(),
+        });
         Tape { stream, recording, at: At { kind: StepKind::Setup, request: 0, step: 0 }, captured: None }
     }
 
@@ -112,17 +118,53 @@ impl<S: Storage> Tape<S> {
         chunk_bytes: usize,
     ) -> Result<Buffer, RecordError> {
         let buffer = self.stream.allocate(spec)?;
+        self.allocated(&buffer, contents, chunk_bytes)?;
+        Ok(buffer)
+    }
+
+    /// Allocates a buffer where another one lies, live or retired.
+    pub(crate) fn allocate_in(
+        &mut self,
+        spec: BufferSpec,
+        chunk_bytes: usize,
+        donor: kernels::BufferId,
+    ) -> Result<Buffer, RecordError> {
+        let buffer = self.stream.allocate_in(spec, donor, 0)?;
+        self.allocated(&buffer, None, chunk_bytes)?;
         if let Some(recording) = &mut self.recording {
-            let address = self.stream.address(buffer.id);
-            let record = convert::buffer(&buffer, contents, chunk_bytes, address);
-            let id = recording.writer.add_buffer(&record)?;
-            debug_assert_eq!(id.0, buffer.id.0, "both count allocations");
-            recording.log.items.push(Item::Allocate { buffer: id });
-            let (bytes, role) = (buffer.bytes(), buffer.role);
-            let tracked = Tracked { bytes, chunk_bytes, role, covered: false, dirty: Ranges::default() };
-            recording.tracked.insert(buffer.id, tracked);
+            let donor_bytes = recording.tracked.get(&donor).map_or(0, |tracked| tracked.bytes);
+            recording.sharing.add((buffer.id, buffer.bytes()), (donor, donor_bytes));
+            recording.mark(buffer.id, 0, buffer.bytes());
         }
         Ok(buffer)
+    }
+
+    fn allocated(
+        &mut self,
+        buffer: &Buffer,
+        contents: Option<Contents>,
+        chunk_bytes: usize,
+    ) -> Result<(), RecordError> {
+        let Some(recording) = &mut self.recording else { return Ok(()) };
+        let address = self.stream.address(buffer.id);
+        let record = convert::buffer(buffer, contents, chunk_bytes, address);
+        let id = recording.writer.add_buffer(&record)?;
+        debug_assert_eq!(id.0, buffer.id.0, "both count allocations");
+        recording.log.items.push(Item::Allocate { buffer: id });
+        let (bytes, role) = (buffer.bytes(), buffer.role);
+        let tracked = Tracked { bytes, chunk_bytes, role, covered: false, dirty: Ranges::default() };
+        recording.tracked.insert(buffer.id, tracked);
+        Ok(())
+    }
+
+    /// Gives a buffer back to a pool that keeps its memory. Graphs may still use it, so snapshots go on
+    /// covering it.
+    pub(crate) fn retire(&mut self, buffer: kernels::BufferId) -> Result<(), RecordError> {
+        self.stream.retire(buffer)?;
+        if let Some(recording) = &mut self.recording {
+            recording.log.items.push(Item::Free { buffer: traces::BufferId(buffer.0) });
+        }
+        Ok(())
     }
 
     /// Gives a buffer back.
@@ -156,10 +198,18 @@ impl<S: Storage> Tape<S> {
                 bytes: bytes.to_vec(),
             });
             recording.mark(view.buffer, view.offset, view.offset + bytes.len());
-            let written = recording.log.written.entry(view.buffer).or_default();
-            written.insert(view.offset, view.offset + bytes.len());
+            recording.wrote(view.buffer, view.offset, view.offset + bytes.len());
         }
         Ok(())
+    }
+
+    /// A host write of values.
+    pub(crate) fn write_values<T: bytemuck::NoUninit>(
+        &mut self,
+        view: &View,
+        values: &[T],
+    ) -> Result<(), RecordError> {
+        self.write(view, bytemuck::cast_slice(values))
     }
 
     /// A host read; what is decided from it is said with [`Tape::decide`].
@@ -193,9 +243,25 @@ impl<S: Storage> Tape<S> {
         }
         if let Some(recording) = &mut self.recording {
             recording.prepare(&mut self.stream, std::slice::from_ref(&launch))?;
-            recording.log.items.push(Item::Launch(convert::launch(&launch)));
+            recording.log.items.push(Item::Launch(convert::launch(&launch, 0)));
         }
         Ok(self.stream.launch(&launch.launch)?)
+    }
+
+    /// Runs a launch now, even during a capture: on a stream that is not captured.
+    pub(crate) fn launch_aside(&mut self, launch: &Labelled) -> Result<(), RecordError> {
+        if let Some(recording) = &mut self.recording {
+            if self.captured.is_none() {
+                recording.prepare(&mut self.stream, std::slice::from_ref(launch))?;
+            } else {
+                // Nothing can be read now, so all that it may write counts as written.
+                for range in launch.launch.bound().iter().filter(|range| range.access.writes()) {
+                    recording.mark(range.buffer, range.start, range.end);
+                }
+            }
+            recording.log.items.push(Item::Launch(convert::launch(launch, 1)));
+        }
+        Ok(self.stream.launch_aside(&launch.launch)?)
     }
 
     /// Starts a capture.
@@ -210,7 +276,7 @@ impl<S: Storage> Tape<S> {
         let graph = self.stream.end_capture()?;
         let nodes = self.captured.take().unwrap_or_default();
         if let Some(recording) = &mut self.recording {
-            let items = nodes.iter().map(|node| Item::Launch(convert::launch(node))).collect();
+            let items = nodes.iter().map(|node| Item::Launch(convert::launch(node, 0))).collect();
             let id = traces::GraphId(graph.id().0);
             let program = recording.writer.add_program(&Program { items })?;
             let captured_at = (self.at.request, self.at.step);
@@ -299,14 +365,31 @@ impl<S: Storage> Tape<S> {
 }
 
 impl<S: Storage> Recording<S> {
+    /// Notes bytes that may have changed since the last snapshot.
     fn mark(&mut self, buffer: kernels::BufferId, start: usize, end: usize) {
-        if let Some(tracked) = self.tracked.get_mut(&buffer) {
-            tracked.dirty.insert(start, end);
+        for (buffer, start, end) in self.sharing.names(buffer, start, end) {
+            if let Some(tracked) = self.tracked.get_mut(&buffer) {
+                tracked.dirty.insert(start, end);
+            }
+        }
+    }
+
+    /// Notes bytes that were written whatever the values are.
+    fn wrote(&mut self, buffer: kernels::BufferId, start: usize, end: usize) {
+        for (buffer, start, end) in self.sharing.names(buffer, start, end) {
+            self.log.written.entry(buffer).or_default().insert(start, end);
         }
     }
 
     /// Before launches run: captures what they read and nobody declared, and notes what they write.
     fn prepare(&mut self, stream: &mut Stream, launches: &[Labelled]) -> Result<(), RecordError> {
+        // What shares memory is captured before any of its names is used: a write through one of them would
+        // change what the others held when the step began.
+        for view in launches.iter().flat_map(|labelled| labelled.launch.views()) {
+            for buffer in self.sharing.group(view.buffer) {
+                self.capture_late(stream, buffer)?;
+            }
+        }
         for Labelled { launch, .. } in launches {
             let definite = launch.definite_writes();
             for range in launch.bound() {
@@ -321,7 +404,7 @@ impl<S: Storage> Recording<S> {
                 self.mark(range.buffer, range.start, range.end);
             }
             for range in definite {
-                self.log.written.entry(range.buffer).or_default().insert(range.start, range.end);
+                self.wrote(range.buffer, range.start, range.end);
             }
         }
         Ok(())

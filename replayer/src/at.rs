@@ -54,20 +54,26 @@ pub(crate) fn place(step: &StepRecord) -> Option<At> {
 /// # Errors
 /// [`ReplayError::Place`] with what there is.
 pub(crate) fn find(trace: &Trace, at: At) -> Result<StepRecord, ReplayError> {
+    Ok(trace.step(find_index(trace, at)?)?)
+}
+
+/// The index of a step's record.
+///
+/// # Errors
+/// [`ReplayError::Place`] with what there is.
+pub(crate) fn find_index(trace: &Trace, at: At) -> Result<usize, ReplayError> {
     if let Some(step) = at.step
         && let Some(index) = trace.find_step(at.request, step)?
+        && place(&trace.step(index)?) == Some(at)
     {
-        let step = trace.step(index)?;
-        if place(&step) == Some(at) {
-            return Ok(step);
-        }
+        return Ok(index);
     }
     let mut last = 0;
     let mut steps = 0;
     for index in 0..trace.step_count() {
         let step = trace.step(index)?;
         if place(&step) == Some(at) {
-            return Ok(step);
+            return Ok(index);
         }
         last = last.max(step.request);
         if step.request == at.request && matches!(step.kind, StepKind::Prefill | StepKind::Decode) {

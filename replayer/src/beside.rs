@@ -7,15 +7,15 @@ use twinstep_traces::{
 };
 
 use crate::ReplayError;
-use crate::at::{At, find};
-use crate::machine::live_at;
+use crate::align::align as aligned;
+use crate::at::{At, find, find_index};
+use crate::lifetime::Lifetimes;
+use crate::pairing::Pairing;
 use crate::program::{StepLaunch, launches, writes};
+use crate::recorded::snapshot;
 use crate::slice::read_elements;
-use crate::step::snapshot;
 use crate::value::Value;
 
-/// Launches that are aligned by a table; longer programs are aligned by position.
-const ALIGNED_MAX: usize = 2_000;
 /// Elements compared at once where the first that differs is looked for.
 const SEARCHED: u64 = 1 << 16;
 
@@ -152,6 +152,8 @@ struct Side<'a> {
     trace: &'a Trace,
     step: StepRecord,
     launches: Vec<StepLaunch>,
+    index: usize,
+    lifetimes: Lifetimes,
     resolved: BTreeMap<String, BufferId>,
     before: Option<SnapshotId>,
     after: Option<SnapshotId>,
@@ -164,14 +166,12 @@ impl<'a> Side<'a> {
             opaque.push(e.to_string());
             Vec::new()
         });
-        let mut resolved = BTreeMap::new();
-        for id in live_at(trace, &step)? {
-            if let Some(record) = trace.buffer(id) {
-                resolved.insert(record.name.clone(), id);
-            }
-        }
+        let index = find_index(trace, at)?;
+        let lifetimes = Lifetimes::of(trace)?;
+        let live = lifetimes.live_at(index).into_iter();
+        let resolved = live.filter_map(|id| Some((trace.buffer(id)?.name.clone(), id))).collect();
         let (before, after) = (snapshot(&step, "step.before"), snapshot(&step, "step.after"));
-        Ok(Some(Side { trace, step, launches: found, resolved, before, after }))
+        Ok(Some(Side { trace, step, launches: found, index, lifetimes, resolved, before, after }))
     }
 
     fn ids(&self) -> Result<Vec<BufferId>, ReplayError> {
@@ -282,25 +282,22 @@ pub fn beside(a: &Trace, b: Option<&Trace>, at: At) -> Result<Beside, ReplayErro
 
 type Pair = (Option<BufferId>, Option<BufferId>);
 
-/// Buffers that stand for each other: what the name means on both sides, else the same generation.
+/// Buffers that stand for each other; those of one side alone too.
 fn pairs(left: Option<&Side<'_>>, right: Option<&Side<'_>>) -> Result<Vec<Pair>, ReplayError> {
-    let mut pairs: Vec<Pair> = Vec::new();
-    let mut taken = Vec::new();
+    let pairing = match (left, right) {
+        (Some(a), Some(b)) => Pairing::at((a.trace, &a.lifetimes, a.index), (b.trace, &b.lifetimes, b.index)),
+        _ => Pairing::default(),
+    };
     let ids = |side: Option<&Side<'_>>| side.map_or(Ok(Vec::new()), Side::ids);
-    let theirs = ids(right)?;
-    for id in ids(left)? {
-        let Some(left) = left else { continue };
-        let Some(record) = left.trace.buffer(id) else { continue };
-        let meant = left.resolved.get(&record.name) == Some(&id);
-        let twin = right.and_then(|right| {
-            let by_name = right.resolved.get(&record.name).copied().filter(|_| meant);
-            let same = || right.trace.find_buffer(&record.name, Some(record.generation));
-            by_name.or_else(same).filter(|twin| theirs.contains(twin) && !taken.contains(twin))
-        });
-        taken.extend(twin);
-        pairs.push((Some(id), twin));
+    let (ours, theirs) = (ids(left)?, ids(right)?);
+    // A buffer that one side alone uses in this step is shown with its twin all the same.
+    let mut pairs: Vec<Pair> = ours.iter().map(|&id| (Some(id), pairing.of(id))).collect();
+    for &id in &theirs {
+        match pairing.reversed_of(id) {
+            Some(twin) if ours.contains(&twin) => {}
+            twin => pairs.push((twin, Some(id))),
+        }
     }
-    pairs.extend(theirs.iter().filter(|id| !taken.contains(id)).map(|&id| (None, Some(id))));
     Ok(pairs)
 }
 
@@ -416,59 +413,31 @@ pub(crate) fn same_bytes((a, sa, ia): Recorded<'_>, (b, sb, ib): Recorded<'_>) -
     Ok(true)
 }
 
-/// Aligns two lists of launches by op and label.
+/// The launches of both sides in one list, those that stand for each other in one row.
 fn align(left: Option<&Side<'_>>, right: Option<&Side<'_>>) -> Vec<BesideLaunch> {
-    let count = |side: Option<&Side<'_>>| side.map_or(0, |s| s.launches.len());
-    let (n, m) = (count(left), count(right));
-    let key = |side: Option<&Side<'_>>, i: usize| {
-        side.map(|s| (s.launches[i].record.op.clone(), s.launches[i].record.label.clone()))
-    };
-    let x: Vec<_> = (0..n).map(|i| key(left, i)).collect();
-    let y: Vec<_> = (0..m).map(|i| key(right, i)).collect();
     let mut order: Vec<(Option<usize>, Option<usize>)> = Vec::new();
-    let head = x.iter().zip(&y).take_while(|(a, b)| a == b).count();
-    order.extend((0..head).map(|i| (Some(i), Some(i))));
-    let (mut i, mut j) = (head, head);
-    if n.max(m) <= ALIGNED_MAX && i < n && j < m {
-        let (rows, columns) = (n - head, m - head);
-        let width = columns + 1;
-        let mut best = vec![0u32; (rows + 1) * width];
-        for i in (0..rows).rev() {
-            for j in (0..columns).rev() {
-                let with = u32::from(x[head + i] == y[head + j]);
-                best[i * width + j] = (best[(i + 1) * width + j + 1] + with)
-                    .max(best[(i + 1) * width + j])
-                    .max(best[i * width + j + 1]);
-            }
-        }
-        while i < n && j < m {
-            let (r, c) = (i - head, j - head);
-            if x[i] == y[j] {
-                order.push((Some(i), Some(j)));
-                (i, j) = (i + 1, j + 1);
-            } else if best[(r + 1) * width + c] >= best[r * width + c + 1] {
-                order.push((Some(i), None));
-                i += 1;
-            } else {
-                order.push((None, Some(j)));
-                j += 1;
-            }
+    let (mut i, mut j) = (0, 0);
+    if let (Some(a), Some(b)) = (left, right) {
+        for (x, y) in aligned((a.trace, &a.launches), (b.trace, &b.launches)).pairs {
+            order.extend((i..x).map(|i| (Some(i), None)));
+            order.extend((j..y).map(|j| (None, Some(j))));
+            order.push((Some(x), Some(y)));
+            (i, j) = (x + 1, y + 1);
         }
     }
-    order.extend((i..n).map(|i| (Some(i), None)));
-    order.extend((j..m).map(|j| (None, Some(j))));
+    let count = |side: Option<&Side<'_>>| side.map_or(0, |s| s.launches.len());
+    order.extend((i..count(left)).map(|i| (Some(i), None)));
+    order.extend((j..count(right)).map(|j| (None, Some(j))));
     let view = |side: Option<&Side<'_>>, i: Option<usize>| side.zip(i).map(|(s, i)| s.launch(i));
-    order
-        .into_iter()
-        .map(|(i, j)| {
-            let (a, b) = (view(left, i), view(right, j));
-            let differing = match (&a, &b) {
-                (Some(a), Some(b)) => differing(&a.arguments, &b.arguments),
-                _ => Vec::new(),
-            };
-            BesideLaunch { a, b, differing }
-        })
-        .collect()
+    let row = |(i, j): (Option<usize>, Option<usize>)| {
+        let (a, b) = (view(left, i), view(right, j));
+        let differing = match (&a, &b) {
+            (Some(a), Some(b)) => differing(&a.arguments, &b.arguments),
+            _ => Vec::new(),
+        };
+        BesideLaunch { a, b, differing }
+    };
+    order.into_iter().map(row).collect()
 }
 
 fn differing(a: &[(String, String)], b: &[(String, String)]) -> Vec<String> {

@@ -4,9 +4,11 @@ use serde::Serialize;
 use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
-use crate::at::{find, place};
+use crate::at::{find, find_index, place};
 use crate::cursor::HashCursor;
+use crate::lifetime::Lifetimes;
 use crate::number::Number;
+use crate::pairing::Pairing;
 use crate::program::{first_writer, launches};
 use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
@@ -43,8 +45,10 @@ pub struct FirstDifference {
     pub point: String,
     /// Name without generation.
     pub buffer: String,
-    /// Generation.
+    /// Generation that the name means in A.
     pub generation: u32,
+    /// Generation that it means in B.
+    pub generation_b: u32,
     /// Row of the batch, for buffers that have rows.
     pub row: Option<u64>,
     /// Which element.
@@ -166,13 +170,14 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
     };
     let mut forked = None;
     let (mut cursor_a, mut cursor_b) = (HashCursor::new(a), HashCursor::new(b));
+    let (lives_a, lives_b) = (Lifetimes::of(a)?, Lifetimes::of(b)?);
     for index in 0..a.step_count() {
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
         if forked.is_some_and(|request| request != step.request) {
             forked = None;
         }
-        let Ok(twin) = find(b, at) else {
+        let Ok(twin_index) = find_index(b, at) else {
             push(
                 &mut report,
                 &step,
@@ -182,12 +187,15 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
             );
             continue;
         };
+        let twin = b.step(twin_index)?;
         let both = stats(Some((a, &step)), Some((b, &twin)), statistics)?;
         if forked.is_some() {
             push(&mut report, &step, StepState::Forked, Vec::new(), both);
             continue;
         }
-        let differing = compare_step((a, &step, &mut cursor_a), (b, &twin, &mut cursor_b), &mut report)?;
+        let pairing = Pairing::at((a, &lives_a, index), (b, &lives_b, twin_index));
+        let differing =
+            compare_step((a, &step, &mut cursor_a), (b, &twin, &mut cursor_b), &pairing, &mut report)?;
         let state = if differing.is_empty() { StepState::Identical } else { StepState::Diverged };
         if state == StepState::Diverged && codes_differ((a, &step), (b, &twin))? {
             forked = Some(step.request);
@@ -244,6 +252,7 @@ fn stats(
 fn compare_step(
     (a, step, cursor_a): (&Trace, &StepRecord, &mut HashCursor<'_>),
     (b, twin, cursor_b): (&Trace, &StepRecord, &mut HashCursor<'_>),
+    pairing: &Pairing,
     report: &mut DiffReport,
 ) -> Result<Vec<String>, ReplayError> {
     for point in &step.points {
@@ -257,8 +266,7 @@ fn compare_step(
         let writers = launches(a, step).unwrap_or_default();
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
-            let Some(record) = a.buffer(id) else { continue };
-            let Some(twin_id) = b.find_buffer(&record.name, Some(record.generation)) else { continue };
+            let Some(twin_id) = pairing.of(id) else { continue };
             if b.covers(other, twin_id)?
                 && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))?
             {
@@ -321,6 +329,7 @@ fn first_element(
             point: String::new(),
             buffer: record.name.clone(),
             generation: record.generation,
+            generation_b: b.buffer(ib).map_or(0, |b| b.generation),
             row: index.first().copied().filter(|_| has_rows(a, record)),
             element: Element { index, flat: flat as u64 },
             a: a_value,

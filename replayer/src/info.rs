@@ -181,8 +181,8 @@ pub fn info(trace: &Trace) -> Result<InfoReport, ReplayError> {
         },
         capabilities: Capabilities {
             diff: "yes".to_owned(),
-            check: not_here(),
-            history: not_here(),
+            check: "yes".to_owned(),
+            history: "yes".to_owned(),
             step: step_capability,
             explain: not_here(),
         },

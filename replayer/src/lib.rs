@@ -4,30 +4,42 @@
 //! weights come from a [`WeightSource`], and nothing knows the model. Reports are plain data that
 //! serialise to the documents of `--json`.
 
+mod align;
 mod at;
 mod beside;
+mod check;
+mod checks;
 mod condition;
 mod cursor;
 mod diff;
 mod error;
+mod explain;
 mod finding;
+mod history;
+mod hybrid;
 mod info;
 mod kind;
+mod lifetime;
 mod log;
 mod machine;
 mod number;
+mod pairing;
 mod patch;
 mod pictures;
+mod plan;
 mod print;
 mod program;
+mod recorded;
 mod rerun;
+mod rules;
 mod selection;
 mod slice;
 mod statistic;
 mod step;
+mod step_list;
 mod suggest;
 mod summary;
-mod step_list;
+mod timeline;
 mod value;
 mod verify;
 mod watch;
@@ -36,10 +48,16 @@ mod weights;
 
 pub use at::At;
 pub use beside::{Beside, BesideBuffer, BesideLaunch, BufferSide, LaunchSide, Sameness, Sample, beside};
+pub use check::{CheckReport, check, check_explanation, check_names};
 pub use condition::{Condition, Relation};
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
+pub use explain::{
+    BUDGET, CauseReport, Evidence, Exonerated, ExplainOptions, ExplainReport, Proof, SidedFinding, Verdict,
+    explain,
+};
 pub use finding::Finding;
+pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };
@@ -49,13 +67,14 @@ pub use number::Number;
 pub use patch::Patch;
 pub use pictures::{CodeGrid, KvCell, KvMap, Sound, code_grid, kv_map, sound};
 pub use print::{PrintReport, PrintedElement, print};
-pub use rerun::{Rerun, rerun};
+pub use rerun::{Rerun, memory_inside, patched_memory};
+pub use rules::{Rules, RulesError, RulesReport};
 pub use selection::Selection;
 pub use slice::{SLICE_BYTES_MAX, read_elements, snapshot_at};
 pub use statistic::{Statistic, StatisticOf};
 pub use step::{OutputReport, PatchReport, StepReport, step};
-pub use summary::{BINS, Distance, Summary, distance, relative, summarise};
 pub use step_list::{ListedStep, step_list};
+pub use summary::{BINS, Distance, Summary, distance, relative, summarise};
 pub use value::{Value, ValueError};
 pub use verify::{DamageReport, VerifyReport, verify, verify_replay};
 pub use watch::{Stop, next_stop};

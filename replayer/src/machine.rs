@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinstep_kernels as kernels;
 use twinstep_kernels::{Access, BufferSpec, Launch, Op, Scalar, Stream, View};
 use twinstep_traces as traces;
-use twinstep_traces::{BufferId, Item, LaunchRecord, ScalarValue, SnapshotId, StepRecord, Trace};
+use twinstep_traces::{BufferId, Item, LaunchRecord, ScalarValue, Trace};
 
 use crate::ReplayError;
 use crate::weights::{Loader, WeightSource};
@@ -13,31 +13,16 @@ use crate::weights::{Loader, WeightSource};
 /// Bytes of all buffers together that are allocated for a trace: one from a stranger may declare any size.
 const MEMORY_MAX: u64 = 8 << 30;
 
-/// Buffers that exist when a step begins, and those that it allocates itself.
-pub(crate) fn live_at(trace: &Trace, step: &StepRecord) -> Result<BTreeSet<BufferId>, ReplayError> {
-    let mut live = BTreeSet::new();
-    for index in 0..trace.step_count() {
-        let at = trace.step(index)?;
-        let last = at.request == step.request && at.step == step.step && at.kind == step.kind;
-        for item in &trace.program(at.program)?.items {
-            match item {
-                Item::Allocate { buffer } => {
-                    live.insert(*buffer);
-                }
-                Item::Free { buffer } if !last => {
-                    live.remove(buffer);
-                }
-                _ => {}
-            }
-        }
-        if last {
-            break;
-        }
+/// Buffers that captured graphs use: their memory outlives them.
+fn bound_by_graphs(trace: &Trace) -> Result<BTreeSet<BufferId>, ReplayError> {
+    let mut bound = BTreeSet::new();
+    for graph in trace.graphs() {
+        bound.extend(trace.program(graph.program)?.items.iter().flat_map(Item::buffers));
     }
-    Ok(live)
+    Ok(bound)
 }
 
-fn dtype(dtype: traces::DType) -> kernels::DType {
+pub(crate) fn dtype(dtype: traces::DType) -> kernels::DType {
     match dtype {
         traces::DType::F32 => kernels::DType::F32,
         traces::DType::F16 => kernels::DType::F16,
@@ -57,27 +42,69 @@ fn axes(axes: &[u64]) -> Result<Vec<usize>, ReplayError> {
     axes.iter().map(convert).collect()
 }
 
+fn buffer_record(trace: &Trace, id: BufferId) -> Result<&traces::BufferRecord, ReplayError> {
+    trace.buffer(id).ok_or_else(|| ReplayError::Opaque(format!("buffer {} is not in the trace", id.0)))
+}
+
 /// A stream with the buffers of a trace.
 pub(crate) struct Machine<'a> {
     trace: &'a Trace,
     stream: Stream,
     loader: Loader<'a>,
     ids: BTreeMap<BufferId, kernels::Buffer>,
+    /// Buffers of other traces, by the identity that they were given here.
+    imported: u32,
+    /// Buffers that get memory of their own though they were recorded sharing it.
+    apart: BTreeSet<BufferId>,
     bytes: u64,
+    /// Buffers with memory of their own, by recorded address.
+    placed: BTreeMap<u64, BufferId>,
+    /// Buffers that captured graphs use, once that was asked.
+    bound: Option<BTreeSet<BufferId>>,
 }
 
 impl<'a> Machine<'a> {
     pub(crate) fn new(trace: &'a Trace, weights: &'a dyn WeightSource) -> Result<Self, ReplayError> {
         let stream = Stream::new(Box::new(kernels::CpuBackend::new()?));
-        Ok(Machine { trace, stream, loader: Loader::new(weights), ids: BTreeMap::new(), bytes: 0 })
+        Ok(Machine {
+            trace,
+            stream,
+            loader: Loader::new(weights),
+            ids: BTreeMap::new(),
+            imported: 0,
+            apart: BTreeSet::new(),
+            bytes: 0,
+            placed: BTreeMap::new(),
+            bound: None,
+        })
     }
 
     /// Allocates a buffer as recorded: fresh, or with its weights.
     pub(crate) fn allocate(&mut self, id: BufferId) -> Result<(), ReplayError> {
-        let record = self
-            .trace
-            .buffer(id)
-            .ok_or_else(|| ReplayError::Opaque(format!("buffer {} is not in the trace", id.0)))?;
+        let trace = self.trace;
+        // A buffer that a graph binds outlives its release.
+        if self.ids.contains_key(&id) {
+            return Ok(());
+        }
+        self.place(id, buffer_record(trace, id)?)
+    }
+
+    /// Allocates a buffer of another trace, under an identity that this trace does not use.
+    pub(crate) fn import(&mut self, other: &Trace, id: BufferId) -> Result<BufferId, ReplayError> {
+        self.imported += 1;
+        let local = BufferId(u32::MAX - self.imported);
+        // Its address means nothing among those of this trace.
+        let record = traces::BufferRecord { address: None, ..buffer_record(other, id)?.clone() };
+        self.place(local, &record)?;
+        Ok(local)
+    }
+
+    /// From now on these are allocated in memory of their own.
+    pub(crate) fn keep_apart(&mut self, ids: &[BufferId]) {
+        self.apart.extend(ids);
+    }
+
+    fn place(&mut self, id: BufferId, record: &traces::BufferRecord) -> Result<(), ReplayError> {
         self.bytes = self.bytes.saturating_add(record.bytes);
         if self.bytes > MEMORY_MAX {
             return Err(ReplayError::Opaque(format!("its buffers need more than {} GiB", MEMORY_MAX >> 30)));
@@ -89,7 +116,13 @@ impl<'a> Machine<'a> {
             shape: axes(&record.shape)?,
             role,
         };
-        let buffer = self.stream.allocate(spec)?;
+        let buffer = match self.host(record).filter(|_| !self.apart.contains(&id)) {
+            Some((donor, offset)) => self.stream.allocate_in(spec, donor, offset)?,
+            None => {
+                self.placed.extend(record.address.map(|address| (address, id)));
+                self.stream.allocate(spec)?
+            }
+        };
         if let Some(contents) = &record.contents {
             let bytes = self.loader.load(contents, record.bytes)?;
             self.stream.write(&View::whole(&buffer), &bytes)?;
@@ -98,7 +131,32 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// The buffer that holds the memory which a recorded buffer lay in, and where in it that was.
+    fn host(&self, record: &traces::BufferRecord) -> Option<(kernels::BufferId, usize)> {
+        let address = record.address?;
+        let (start, id) = self.placed.range(..=address).next_back()?;
+        let (offset, host) = (address - start, self.ids.get(id)?);
+        let fits = record.bytes > 0 && offset.checked_add(record.bytes)? <= host.bytes() as u64;
+        Some((host.id, usize::try_from(offset).ok().filter(|_| fits)?))
+    }
+
+    /// Whether a captured graph uses a buffer.
+    fn bound_by_a_graph(&mut self, id: BufferId) -> Result<bool, ReplayError> {
+        if self.bound.is_none() {
+            self.bound = Some(bound_by_graphs(self.trace)?);
+        }
+        Ok(self.bound.as_ref().is_some_and(|bound| bound.contains(&id)))
+    }
+
+    /// Frees a buffer; one that a captured graph uses keeps its memory, as the graph may still be launched.
     pub(crate) fn free(&mut self, id: BufferId) -> Result<(), ReplayError> {
+        if self.bound_by_a_graph(id)? {
+            return Ok(());
+        }
+        let address = self.trace.buffer(id).and_then(|record| record.address);
+        if let Some(address) = address.filter(|address| self.placed.get(address) == Some(&id)) {
+            self.placed.remove(&address);
+        }
         let Some(buffer) = self.ids.remove(&id) else {
             return Err(ReplayError::Opaque(format!("buffer {} is freed but not allocated", id.0)));
         };
@@ -131,6 +189,23 @@ impl<'a> Machine<'a> {
     pub(crate) fn launch(&self, record: &LaunchRecord) -> Result<Launch, ReplayError> {
         let op = Op::find(&record.op, record.version)?;
         let mut views = Vec::new();
+        // A record's own words decide what is shown and patched: they must not say otherwise than the op.
+        for (view, param) in record.views.iter().zip(op.schema().params) {
+            let access = match param.access {
+                Access::Read => traces::Access::Read,
+                Access::Write => traces::Access::Write,
+                Access::ReadWrite => traces::Access::ReadWrite,
+            };
+            if view.name != param.name || view.access != access {
+                return Err(ReplayError::Opaque(format!(
+                    "operand `{}` ({:?}) of `{}`, which has `{}` ({access:?}) there",
+                    view.name.escape_debug(),
+                    view.access,
+                    record.op,
+                    param.name
+                )));
+            }
+        }
         for view in &record.views {
             let buffer = self.buffer(view.buffer)?.id;
             let offset = usize::try_from(view.offset)
@@ -152,6 +227,12 @@ impl<'a> Machine<'a> {
         Ok(Launch::new(op, views, scalars)?)
     }
 
+    /// The recorded buffer that one of the stream stands for.
+    pub(crate) fn recorded(&self, id: kernels::BufferId) -> BufferId {
+        let found = self.ids.iter().find(|(_, buffer)| buffer.id == id);
+        found.map_or(BufferId(u32::MAX), |(&id, _)| id)
+    }
+
     pub(crate) fn run(&mut self, launch: &Launch) -> Result<(), ReplayError> {
         Ok(self.stream.launch(launch)?)
     }
@@ -165,15 +246,5 @@ impl<'a> Machine<'a> {
             self.ids.iter().map(|(&id, b)| (b.id, id)).collect();
         let ranges = self.stream.touched(launch)?;
         Ok(ranges.iter().map(|r| (back[&r.buffer], r.start as u64, r.end as u64, r.access)).collect())
-    }
-
-    /// Puts every buffer that a snapshot covers in the state that it recorded.
-    pub(crate) fn restore(&mut self, snapshot: SnapshotId) -> Result<(), ReplayError> {
-        for id in self.trace.covered(snapshot)? {
-            if let (true, Some(bytes)) = (self.ids.contains_key(&id), self.trace.read_buffer(snapshot, id)?) {
-                self.write(id, 0, &bytes)?;
-            }
-        }
-        Ok(())
     }
 }

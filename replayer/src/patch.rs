@@ -1,193 +1,196 @@
-//! Patches: `last_codes=other`, `=other@3:2`, `=self@1`, `=@file.npy`, `hidden[0,17]=1.5`, `last_codes@0=...`.
-
-use std::path::{Path, PathBuf};
-
-use npyz::{DType as NpyType, NpyFile};
-use twinstep_traces::{DType, StepRecord, Trace};
+//! Patches: changes to a step's inputs, as text.
+//!
+//! | patch | what it changes |
+//! | --- | --- |
+//! | `last_codes=other`, `hidden[0,17]=1.5`, ... | state before the step, see [`state`] |
+//! | `node:14.seq_len=other`, `=5` | a scalar argument of a launch |
+//! | `node:14.codes=last_codes@1`, `=other` | what an operand of a launch is bound to |
+//! | `bind:last_codes@0=last_codes@1` | every operand of the step that is bound to the one |
+//! | `launch:14=skip` | a launch that does not run |
+//! | `launch:other:14=insert` | a launch of the other run that runs too, in its place there |
+//! | `graph:3=launch`, `graph:0-5=launch` | graphs captured in the step that are launched as well |
+//! | `graph:0=graph:1` | another captured graph launched in place of one |
+//! | `write:seq_lens=drop`, `=other` | the host's writes to a buffer in this step |
+//! | `memory:delay_count=own` | a buffer that shares memory with another gets its own |
+//!
+//! A launch is named by its number in the step (as `log` shows it), several by numbers and inclusive ranges
+//! (`13-17,30`), by their label, their op, or `*`. With `=other` those that have no such difference are left
+//! alone.
 
 use crate::ReplayError;
-use crate::at::{At, find};
-use crate::selection::{Selection, resolve};
-use crate::value::Value;
+use crate::recorded::RecordedStep;
 
-/// Where the bytes of a patch come from.
-#[derive(Debug, Clone, PartialEq)]
-enum Source {
-    /// The other trace, at this or another step.
-    Other(Option<At>),
-    /// The same trace at another step.
-    Own(At),
-    /// A NumPy file.
-    File(PathBuf),
-    /// Values as typed.
-    Values(String),
+mod state;
+
+pub(crate) use state::StatePatch;
+
+/// Which launches of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Select {
+    /// All.
+    All,
+    /// By number, in inclusive ranges.
+    Numbers(Vec<(usize, usize)>),
+    /// By label or op.
+    Name(String),
 }
 
-/// One patch, made on a step's state before it runs.
+impl Select {
+    fn parse(text: &str) -> Select {
+        match text {
+            "*" => Select::All,
+            _ => ranges(text).map_or_else(|| Select::Name(text.to_owned()), Select::Numbers),
+        }
+    }
+
+    /// The numbers of the launches that are meant.
+    pub(crate) fn of(&self, step: &RecordedStep<'_>) -> Vec<usize> {
+        let meant = |(n, launch): (usize, &crate::program::StepLaunch)| {
+            let hit = match self {
+                Select::All => true,
+                Select::Numbers(ranges) => ranges.iter().any(|r| (r.0..=r.1).contains(&n)),
+                Select::Name(name) => launch.record.label == *name || launch.record.op == *name,
+            };
+            hit.then_some(n)
+        };
+        step.launches.iter().enumerate().filter_map(meant).collect()
+    }
+}
+
+/// Numbers and inclusive ranges: `13-17,30`.
+fn ranges(text: &str) -> Option<Vec<(usize, usize)>> {
+    let range = |part: &str| {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        let (a, b) = (a.trim().parse().ok()?, b.trim().parse().ok()?);
+        (a <= b).then_some((a, b))
+    };
+    text.split(',').map(range).collect()
+}
+
+/// The same patches with numbered ones of a kind written as one.
+pub(crate) fn compressed(patches: &[String]) -> Vec<String> {
+    let mut numbered: Vec<((String, String), Vec<usize>)> = Vec::new();
+    let mut rest = Vec::new();
+    for patch in patches {
+        let parts = patch.split_once('=').and_then(|(left, right)| {
+            let (kind, number) = left.rsplit_once(':')?;
+            let joins = matches!(
+                (kind, right),
+                ("launch", "skip") | ("launch:other", "insert") | ("graph", "launch")
+            );
+            Some(((kind.to_owned(), right.to_owned()), number.parse().ok().filter(|_| joins)?))
+        });
+        match parts {
+            Some((key, number)) => match numbered.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, numbers)) => numbers.push(number),
+                None => numbered.push((key, vec![number])),
+            },
+            None => rest.push(patch.clone()),
+        }
+    }
+    let joined = numbered.into_iter().map(|((kind, what), mut numbers)| {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for n in numbers {
+            match runs.last_mut() {
+                Some(run) if run.1 + 1 == n => run.1 = n,
+                _ => runs.push((n, n)),
+            }
+        }
+        let run = |&(a, b): &(usize, usize)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+        format!("{kind}:{}={what}", runs.iter().map(run).collect::<Vec<_>>().join(","))
+    });
+    joined.chain(rest).collect()
+}
+
+/// What a patch changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Target {
+    /// State before the step.
+    State(StatePatch),
+    /// An argument of launches: a scalar, or what an operand is bound to.
+    Argument { launches: Select, argument: String, value: String },
+    /// Operands bound to one buffer are bound to another.
+    Bind { from: String, to: String },
+    /// Launches that do not run.
+    Skip(Select),
+    /// Launches of the other run.
+    Insert(Select),
+    /// Captured graphs that are launched, in inclusive ranges of their numbers.
+    Launch(Vec<(usize, usize)>),
+    /// Another graph in place of one.
+    Swap(u32, u32),
+    /// The host's writes to a buffer: dropped, or those of the other run.
+    Writes { buffer: String, drop: bool },
+    /// Memory of its own for a buffer.
+    Own(String),
+}
+
+/// One patch.
 #[derive(Debug, Clone)]
 pub struct Patch {
     /// As given.
     pub text: String,
-    /// What is patched.
-    pub selection: Selection,
-    source: Source,
+    pub(crate) target: Target,
 }
 
-fn wrong(patch: &str, what: impl Into<String>) -> ReplayError {
+/// An error that names the patch.
+pub(crate) fn wrong(patch: &str, what: impl Into<String>) -> ReplayError {
     ReplayError::Patch { patch: patch.to_owned(), what: what.into() }
 }
+
+const FORM: &str = "write BUFFER=other, BUFFER[0,17]=1.5, node:14.ARGUMENT=other, bind:BUFFER=BUFFER, launch:14=skip, \
+                    launch:other:14=insert, graph:3=launch, write:BUFFER=drop or memory:BUFFER=own";
 
 impl Patch {
     /// Reads a patch as names resolve at `step`.
     ///
     /// # Errors
     /// [`ReplayError::Patch`] or [`ReplayError::Selection`] with what would be accepted.
-    pub fn parse(trace: &Trace, step: &StepRecord, text: &str) -> Result<Patch, ReplayError> {
-        const FORM: &str =
-            "write BUFFER=other, BUFFER=other@3:2, BUFFER=self@1, BUFFER=@file.npy or BUFFER[0,17]=1.5";
-        let (target, source) = text.split_once('=').ok_or_else(|| wrong(text, FORM))?;
-        let (target, source) = (target.trim(), source.trim());
-        if target.is_empty() || source.is_empty() {
+    pub(crate) fn parse(step: &RecordedStep<'_>, text: &str) -> Result<Patch, ReplayError> {
+        let (left, right) = text.split_once('=').ok_or_else(|| wrong(text, FORM))?;
+        let (left, right) = (left.trim(), right.trim());
+        if left.is_empty() || right.is_empty() {
             return Err(wrong(text, FORM));
         }
-        let selection = Selection::parse(trace, step, target)?;
-        let source = match source.split_once('@') {
-            Some(("other", at)) => Source::Other(Some(at.parse()?)),
-            Some(("self", at)) => Source::Own(at.parse()?),
-            Some(("", file)) => Source::File(PathBuf::from(file)),
-            _ if source == "other" => Source::Other(None),
-            _ => Source::Values(source.to_owned()),
+        let graph = |text: &str, from: &str| {
+            from.parse::<u32>().map_err(|_| wrong(text, format!("`{from}` is no number of a graph")))
         };
-        Ok(Patch { text: text.to_owned(), selection, source })
-    }
-
-    /// The buffer's bytes with the patch made on `present`.
-    ///
-    /// # Errors
-    /// [`ReplayError::Patch`] where the source does not exist or does not fit.
-    pub(crate) fn apply(
-        &self,
-        trace: &Trace,
-        other: Option<&Trace>,
-        at: At,
-        mut present: Vec<u8>,
-    ) -> Result<Vec<u8>, ReplayError> {
-        let wrong = |what: String| wrong(&self.text, what);
-        let Some(record) = trace.buffer(self.selection.buffer) else {
-            return Err(wrong("no such buffer".to_owned()));
-        };
-        let (elements, size) = (self.selection.elements(record), record.dtype.size() as usize);
-        let values: Vec<u8> = match &self.source {
-            Source::Values(text) => {
-                let mut parsed = Vec::new();
-                for part in text.split(',') {
-                    parsed.push(Value::parse(record.dtype, part).map_err(|e| wrong(e.to_string()))?);
+        let target = match left.split_once(':') {
+            Some(("node", rest)) => {
+                let (select, argument) = rest.rsplit_once('.').ok_or_else(|| {
+                    wrong(text, "write node:14.seq_len=other or node:14.codes=last_codes@1")
+                })?;
+                Target::Argument {
+                    launches: Select::parse(select),
+                    argument: argument.to_owned(),
+                    value: right.to_owned(),
                 }
-                if parsed.len() == 1 {
-                    parsed = vec![parsed[0]; elements.len()];
-                }
-                if parsed.len() != elements.len() {
-                    return Err(wrong(format!(
-                        "{} values for the {} elements of `{}`",
-                        parsed.len(),
-                        elements.len(),
-                        self.selection.name
-                    )));
-                }
-                parsed.into_iter().flat_map(Value::to_bytes).collect()
             }
-            Source::File(path) => {
-                let (shape, bytes) = read_npy(path, record.dtype)?;
-                let wanted: Vec<u64> = self.selection.ranges.iter().map(|(a, b)| b - a + 1).collect();
-                if shape != wanted {
-                    return Err(wrong(format!(
-                        "{} has shape {shape:?}, `{}` wants {wanted:?}",
-                        path.display(),
-                        self.selection.name
-                    )));
+            Some(("bind", from)) => Target::Bind { from: from.to_owned(), to: right.to_owned() },
+            Some(("launch", rest)) => match (rest.strip_prefix("other:"), right) {
+                (None, "skip") => Target::Skip(Select::parse(rest)),
+                (Some(rest), "insert") => Target::Insert(Select::parse(rest)),
+                _ => return Err(wrong(text, "write launch:14=skip or launch:other:14=insert")),
+            },
+            Some(("graph", id)) => match right.strip_prefix("graph:") {
+                Some(other) => Target::Swap(graph(text, id)?, graph(text, other)?),
+                None if right == "launch" => {
+                    let graphs = ranges(id)
+                        .ok_or_else(|| wrong(text, format!("`{id}` names no graphs: write 3, or 0-5")))?;
+                    Target::Launch(graphs)
                 }
-                bytes
-            }
-            Source::Other(place) => {
-                let other =
-                    other.ok_or_else(|| wrong("there is no other trace: give a second one".to_owned()))?;
-                self.gather(other, place.unwrap_or(at), record.dtype, &record.shape, &elements)?
-            }
-            Source::Own(place) => self.gather(trace, *place, record.dtype, &record.shape, &elements)?,
+                None => return Err(wrong(text, "write graph:3=launch or graph:0=graph:1")),
+            },
+            Some(("write", buffer)) => match right {
+                "drop" | "other" => Target::Writes { buffer: buffer.to_owned(), drop: right == "drop" },
+                _ => return Err(wrong(text, "write write:seq_lens=drop or write:seq_lens=other")),
+            },
+            Some(("memory", buffer)) if right == "own" => Target::Own(buffer.to_owned()),
+            Some(("memory", _)) => return Err(wrong(text, "write memory:BUFFER=own")),
+            _ => Target::State(StatePatch::parse(step.trace(), &step.record, left, right, text)?),
         };
-        for (bytes, &element) in values.chunks_exact(size).zip(&elements) {
-            present[element as usize * size..][..size].copy_from_slice(bytes);
-        }
-        Ok(present)
+        Ok(Patch { text: text.to_owned(), target })
     }
-
-    /// The same elements from a trace at the beginning of a step.
-    fn gather(
-        &self,
-        from: &Trace,
-        at: At,
-        dtype: DType,
-        shape: &[u64],
-        elements: &[u64],
-    ) -> Result<Vec<u8>, ReplayError> {
-        let wrong = |what: String| wrong(&self.text, what);
-        let step = find(from, at)?;
-        let id = resolve(from, &step, &self.selection.name)?;
-        let record = from.buffer(id).ok_or_else(|| wrong("no such buffer".to_owned()))?;
-        if record.shape != shape || record.dtype != dtype {
-            return Err(wrong(format!(
-                "it is {} {:?} there, {} {shape:?} here",
-                record.dtype.name(),
-                record.shape,
-                dtype.name()
-            )));
-        }
-        let before = step.points.iter().find(|p| p.point == "step.before");
-        let bytes = match before {
-            Some(point) => from.read_buffer(point.snapshot, id)?,
-            None => None,
-        };
-        let bytes = bytes.ok_or_else(|| {
-            wrong(format!(
-                "`{}` is not recorded at step {at} there: the step does not read it",
-                self.selection.name
-            ))
-        })?;
-        let size = dtype.size() as usize;
-        Ok(elements.iter().flat_map(|&e| bytes[e as usize * size..][..size].to_vec()).collect())
-    }
-}
-
-/// Shape and little-endian bytes of a NumPy array that must have the given element type.
-fn read_npy(path: &Path, dtype: DType) -> Result<(Vec<u64>, Vec<u8>), ReplayError> {
-    let wrong = |what: String| ReplayError::File { path: path.to_owned(), what };
-    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    let file = NpyFile::new(&bytes[..]).map_err(|e| wrong(format!("no NumPy array: {e}")))?;
-    let wanted = match dtype {
-        DType::F32 => "<f4",
-        DType::F16 => "<f2",
-        DType::I64 => "<i8",
-        DType::I32 => "<i4",
-        DType::U32 => "<u4",
-        DType::U64 => "<u8",
-        DType::U8 => "|u1",
-        DType::Bool => "|b1",
-        // NumPy has no bf16: its bits travel as u16.
-        DType::Bf16 => "<u2",
-    };
-    let found = match file.dtype() {
-        NpyType::Plain(found) => found.to_string(),
-        other => other.descr(),
-    };
-    if found != wanted {
-        return Err(wrong(format!("its elements are {found}, wants {wanted}")));
-    }
-    if file.order() != npyz::Order::C {
-        return Err(wrong("it is in Fortran order; save it with numpy.ascontiguousarray".to_owned()));
-    }
-    let shape = file.shape().to_vec();
-    let expected = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
-    let expected = expected.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= bytes.len());
-    let Some(expected) = expected else { return Err(wrong("it is cut short".to_owned())) };
-    Ok((shape, bytes[bytes.len() - expected..].to_vec()))
 }

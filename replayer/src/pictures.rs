@@ -4,8 +4,8 @@ use twinstep_traces::{BufferId, SnapshotId, StepKind, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, find};
+use crate::recorded::snapshot;
 use crate::selection::resolve;
-use crate::step::snapshot;
 use crate::value::Value;
 
 /// Positions and steps in a picture at most; more are not looked at.

@@ -1,9 +1,10 @@
 //! Buffers and parts of them: `last_codes`, `last_codes@0`, `hidden[0,17]`, `codes_out[0,:]`, `kv_cache.0[0,1-3]`.
 
-use twinstep_traces::{BufferId, BufferRecord, StepRecord, Trace};
+use twinstep_traces::{BufferId, BufferRecord, GraphId, StepRecord, Trace};
 
 use crate::ReplayError;
-use crate::machine::live_at;
+use crate::at::{find_index, place};
+use crate::lifetime::Lifetimes;
 use crate::suggest::{did_you_mean, nearest};
 
 /// A part of a buffer: inclusive index ranges along its leading axes.
@@ -98,15 +99,7 @@ pub(crate) fn index_of(flat: u64, shape: &[u64]) -> Vec<u64> {
 /// # Errors
 /// [`ReplayError::Selection`] with the nearest names.
 pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<BufferId, ReplayError> {
-    let (bare, generation) = match name.rsplit_once('@') {
-        Some((bare, text)) => (
-            bare,
-            Some(text.parse::<u32>().map_err(|_| {
-                ReplayError::Selection(format!("`{name}`: `{text}` is no generation; write {bare}@0"))
-            })?),
-        ),
-        None => (name, None),
-    };
+    let (bare, generation) = name.rsplit_once('@').map_or((name, None), |(bare, text)| (bare, Some(text)));
     let of_name: Vec<(usize, &BufferRecord)> =
         trace.buffers().iter().enumerate().filter(|(_, b)| b.name == bare).collect();
     if of_name.is_empty() {
@@ -117,10 +110,23 @@ pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<Bu
         )));
     }
     let found = match generation {
-        Some(generation) => of_name.iter().find(|(_, b)| b.generation == generation),
+        Some(text) => {
+            let wrong = || {
+                let form = format!("write {bare}@0, or {bare}@g3 for what graph 3 bound");
+                ReplayError::Selection(format!("`{name}`: `{text}` is no generation; {form}"))
+            };
+            if let Some(graph) = text.strip_prefix('g') {
+                return bound_by(trace, GraphId(graph.parse().map_err(|_| wrong())?), bare);
+            }
+            let generation: u32 = text.parse().map_err(|_| wrong())?;
+            of_name.iter().find(|(_, b)| b.generation == generation)
+        }
+        None if of_name.len() == 1 => of_name.first(),
         None => {
-            let live = live_at(trace, step)?;
-            of_name.iter().rev().find(|(i, _)| live.contains(&BufferId(*i as u32))).or(of_name.last())
+            let lifetimes = Lifetimes::of(trace)?;
+            let index = place(step).map_or(Ok(0), |at| find_index(trace, at))?;
+            let live = |i: usize| lifetimes.live(BufferId(i as u32), index);
+            of_name.iter().rev().find(|(i, _)| live(*i)).or(of_name.last())
         }
     };
     let missing = || {
@@ -130,4 +136,12 @@ pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<Bu
         ))
     };
     found.map(|(i, _)| BufferId(*i as u32)).ok_or_else(missing)
+}
+
+/// The generation of a name that a graph's nodes are bound to.
+fn bound_by(trace: &Trace, graph: GraphId, bare: &str) -> Result<BufferId, ReplayError> {
+    let nodes = crate::program::nodes(trace, graph)?;
+    let bound = |v: &&twinstep_traces::ViewRecord| trace.buffer(v.buffer).is_some_and(|b| b.name == bare);
+    let found = nodes.iter().flat_map(|node| &node.views).find(bound).map(|v| v.buffer);
+    found.ok_or_else(|| ReplayError::Selection(format!("graph {} binds no `{bare}`", graph.0)))
 }

@@ -5,9 +5,9 @@ use twinstep_traces::{StepRecord, Trace};
 use crate::ReplayError;
 use crate::at::{At, find, place};
 use crate::condition::Condition;
+use crate::recorded::snapshot;
 use crate::selection::Selection;
 use crate::slice::read_elements;
-use crate::step::snapshot;
 use crate::value::Value;
 
 /// A step that meets a condition.

@@ -76,7 +76,7 @@ fn speak(device: Device, mode: ModeName, name: &str, fault: Option<&str>) -> Res
         context: None,
         profile: ProfileName::Voice,
         dtype: Dtype::F16,
-        fault: fault.map(str::to_owned),
+        fault: fault.map(str::to_owned).into_iter().collect(),
         snapshots: Snapshots::On,
         output: Some(Path::new(FOLDER).join(format!("{name}.twin"))),
         wav: Some(Path::new(FOLDER).join(format!("{name}.wav"))),

@@ -3,17 +3,22 @@
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
 mod app;
+mod check;
 mod demo;
+mod dev;
 mod device;
 mod diff;
 mod doctor;
+mod explain;
 mod failure;
+mod history;
 mod info;
 mod log;
 mod output;
 mod print;
 mod progress;
 mod record;
+mod rules;
 mod step;
 mod trace_file;
 mod tui;
@@ -40,16 +45,20 @@ Look:
   info    What a trace is         twinstep info a.twin
   log     What a step ran         twinstep log a.twin --at 2
   print   Values of a buffer      twinstep print a.twin 'last_codes[0,:]' --at 2
+  history Who wrote an element    twinstep history a.twin 'hidden[0,17]' --at 2
   diff    Where two runs differ   twinstep diff a.twin b.twin
 
 Prove:
+  check   Mistakes in one run     twinstep check a.twin
   step    One step again, patched twinstep step a.twin b.twin --at 2 --patch last_codes=other
+  explain Why two runs differ    twinstep explain a.twin b.twin
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
   doctor  What this machine does  twinstep doctor
+  dev     Faults to plant         twinstep dev faults
 
-Exit status: 0 same or ok, 1 different or damaged, 2 trouble.
+Exit status: 0 same or ok, 1 different, damaged or findings, 2 trouble.
 Every command takes --json and --help.";
 
 /// A deterministic record/replay debugger for GPU decode loops.
@@ -79,11 +88,15 @@ enum Command {
     Info(info::Args),
     Log(log::Args),
     Print(print::Args),
+    History(history::Args),
     Diff(diff::Args),
+    Check(check::Args),
     Step(step::Args),
     Tui(tui::Args),
+    Explain(explain::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
+    Dev(dev::Args),
 }
 
 fn main() -> ExitCode {
@@ -104,11 +117,15 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
         Command::Print(args) => print::run(&args, &mut out),
+        Command::History(args) => history::run(&args, &mut out),
         Command::Diff(args) => diff::run(&args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
         Command::Tui(args) => tui::run(&args, &mut out),
+        Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
+        Command::Dev(args) => dev::run(&args, &mut out),
     };
     match result {
         Ok(status) => ExitCode::from(status as u8),

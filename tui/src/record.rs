@@ -104,9 +104,9 @@ pub(crate) struct Args {
     /// Element type of weights and KV cache.
     #[arg(long, value_enum, default_value = "f16")]
     pub(crate) dtype: Dtype,
-    /// A mistake to plant: stale-codes (mode graph), unlaunched-capture (mode piecewise).
+    /// A mistake to plant, as `twinstep dev faults` lists them; may be given more than once.
     #[arg(long, value_name = "NAME")]
-    pub(crate) fault: Option<String>,
+    pub(crate) fault: Vec<String>,
     /// Whether a trace is recorded.
     #[arg(long, value_enum, default_value = "on")]
     pub(crate) snapshots: Snapshots,
@@ -145,9 +145,10 @@ struct Request {
 }
 
 pub(crate) fn fault(name: &str) -> Result<Fault, Failure> {
-    let names: Vec<&str> = Fault::ALL.iter().map(|f| f.name()).collect();
-    let found = Fault::ALL.into_iter().find(|f| f.name() == name);
-    found.ok_or_else(|| Failure::new("usage", format!("no fault `{name}`: there are {}", names.join(", "))))
+    let found = Fault::ALL.iter().find(|f| f.name() == name).copied();
+    found.ok_or_else(|| {
+        Failure::new("usage", format!("no fault `{name}`")).hint("twinstep dev faults lists them")
+    })
 }
 
 pub(crate) fn failed(error: &RecordError, output: Option<&Path>) -> Failure {
@@ -166,7 +167,7 @@ pub(crate) fn failed(error: &RecordError, output: Option<&Path>) -> Failure {
         RecordError::Text(_) => {
             Failure::new("input", error).hint("twinstep record --text \"good morning.\" -o a.twin")
         }
-        RecordError::Option(_) | RecordError::FaultMode { .. } => Failure::new("usage", error),
+        RecordError::Option(_) | RecordError::FaultNeeds { .. } => Failure::new("usage", error),
         _ => Failure::new("input", error),
     }
 }
@@ -184,7 +185,7 @@ fn options(args: &Args) -> Result<RecordOptions, Failure> {
     options.sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     options.max_steps = args.max_steps;
     options.context = args.context;
-    options.fault = args.fault.as_deref().map(fault).transpose()?;
+    options.faults = args.fault.iter().map(|name| fault(name)).collect::<Result<_, _>>()?;
     options.weights = match args.dtype {
         Dtype::F16 => WeightsType::F16,
         Dtype::Bf16 => WeightsType::Bf16,

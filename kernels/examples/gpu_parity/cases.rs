@@ -117,6 +117,11 @@ impl Builder<'_> {
         self.operand(DType::U32, &[1], Fill::Index(0, 1))
     }
 
+    /// A scalar in place of an index operand, now and then just beyond `most`; half the time none.
+    fn in_place_of_operand(&mut self, most: usize) -> Scalar {
+        Scalar::U32(if self.random.one_in(2) { u32::MAX } else { self.random.below(most + 2) as u32 })
+    }
+
     /// From 1 to `most`.
     fn size(&mut self, most: usize) -> usize {
         1 + self.random.below(most)
@@ -152,7 +157,7 @@ pub(crate) fn random_case(op: Op, random: &mut Random) -> Case {
             let d = 2 * half_d;
             b.f32(&[t, heads, d]).floats(half, &[d]).i64(&[t], 0, table as i64);
             b.f32(&[table, half_d]).f32(&[table, half_d]).out(&[t, heads, d]).faults();
-            scalars.push(Scalar::F32(1e-6));
+            scalars.extend([Scalar::F32(1e-6), b.in_place_of_operand(table)]);
         }
         Op::Linear | Op::LmHead | Op::AudioHead => {
             let k = match b.random.below(4) {
@@ -302,6 +307,7 @@ fn attention(op: Op, cache: DType, b: &mut Builder<'_>, scalars: &mut Vec<Scalar
         let splits = b.size(5);
         b.operand(DType::I32, &[rows], Fill::Index(0, capacity + 1));
         b.out(&[rows, heads, splits, d + 2]).faults();
+        scalars.push(b.in_place_of_operand(capacity as usize));
     } else {
         b.i64(&[rows], -1, capacity).out(&[rows, heads * d]).faults();
     }

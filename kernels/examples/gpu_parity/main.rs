@@ -6,7 +6,8 @@
 //!
 //! - `parity`: random launches of every op on CUDA and in the naive CPU form; all memory of all
 //!   operands, margins included, is compared bit for bit, launched directly and twice from a captured
-//!   graph with other contents in between.
+//!   graph with other contents in between. Then random sequences of allocations that share memory, buffers
+//!   retired and freed, graphs, and launches beside a capture.
 //! - `functions`: exp, sin and tanh at all 2^32 inputs (`--inputs N`: at N of them, edges first).
 //! - `speed`: time of each op at the shapes of a 4B talker, and what part of a device copy's
 //!   bandwidth the matrix products reach.
@@ -16,6 +17,7 @@
 
 mod cases;
 mod functions;
+mod memory;
 mod parity;
 mod random;
 mod speed;

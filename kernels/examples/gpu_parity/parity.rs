@@ -4,6 +4,7 @@ use super::cases::{CONTENTS, Case, Operand, random_case};
 use super::kernels::{
     Buffer, BufferSpec, CpuBackend, CpuForm, CudaBackend, DType, Error, Launch, Op, Role, Stream, View,
 };
+use super::memory;
 use super::random::Random;
 
 /// All bytes of all operands' buffers.
@@ -158,5 +159,5 @@ pub(crate) fn compare(cuda: CudaBackend, cases: u64, seed: u64) -> Result<bool, 
         // An op without a read operand has nothing to plant in.
         equal &= differing == 0 && (found > 0 || planted == 0);
     }
-    Ok(equal)
+    Ok(memory::compare([&mut cpu, &mut cuda], cases, seed)? && equal)
 }

@@ -13,7 +13,7 @@ use super::processor::Processor;
 use super::transcendental::exp;
 use crate::contract::{CANONICAL_F32_NAN, WIDTH, order_key, tree_sum};
 use crate::ops::attention::{Pages, Partial, TILE, clamp_seq_len, pages, store};
-use crate::ops::{Operands, fault};
+use crate::ops::{Operands, by_value, fault};
 
 /// Multiply-adds a nanosecond of one thread, roughly.
 const SPEED: usize = 16;
@@ -31,13 +31,14 @@ pub(crate) fn attention_decode(o: &mut Operands<'_>, processor: Processor) {
     let (partial, faults) = (o.write::<f32>(5), o.write::<u32>(6));
     let q = blocks(q, d, LEFT_FILL);
     let group = heads / kv_heads;
-    let mut positions = 0;
+    let (mut positions, fixed) = (0, by_value(l.u32(2)));
     let mut tasks = Vec::with_capacity(seq_lens.len() * kv_heads);
     let queries = q.chunks_exact(group * d.div_ceil(WIDTH));
     for (i, (q, out)) in queries.zip(partial.chunks_exact_mut(group * splits * (d + 2))).enumerate() {
         let (row, kv_head) = (i / kv_heads, i % kv_heads);
         let pages = pages(l, k, v, block_table, row);
-        let seq_len = clamp_seq_len(seq_lens[row].into(), pages.capacity(), &mut faults[0]);
+        let seq_len = fixed.unwrap_or(seq_lens[row].into());
+        let seq_len = clamp_seq_len(seq_len, pages.capacity(), &mut faults[0]);
         positions += seq_len;
         let scale = l.f32(0);
         tasks.push(Decode { q, pages, kv_head, seq_len, scale, splits, split_len, out });

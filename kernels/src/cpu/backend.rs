@@ -111,12 +111,22 @@ impl Backend for CpuBackend {
         self.memory.allocate(id, name, bytes, FRESH_BYTE)
     }
 
+    fn allocate_in(
+        &mut self,
+        id: BufferId,
+        _: &str,
+        bytes: usize,
+        donor: (BufferId, usize),
+    ) -> Result<(), Error> {
+        self.memory.allocate_in(id, bytes, donor, FRESH_BYTE)
+    }
+
     fn release(&mut self, id: BufferId) -> Result<(), Error> {
         self.memory.release(id)
     }
 
-    fn address(&self, _: BufferId) -> Option<u64> {
-        None
+    fn address(&self, id: BufferId) -> Option<u64> {
+        self.memory.address(id)
     }
 
     fn upload(&mut self, id: BufferId, offset: usize, bytes: &[u8]) -> Result<(), Error> {
@@ -137,6 +147,10 @@ impl Backend for CpuBackend {
             }
             None => run(&mut self.memory, self.form, self.processor, launch),
         }
+    }
+
+    fn launch_aside(&mut self, launch: &Launch) -> Result<(), Error> {
+        run(&mut self.memory, self.form, self.processor, launch)
     }
 
     fn begin_capture(&mut self) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use super::extension::Kernel;
 use super::lanes::{Lanes, MAX_LANES};
 use super::processor::Processor;
 use crate::contract::WIDTH;
-use crate::ops::{FloatSlice, Operands, checked_index, fault};
+use crate::ops::{FloatSlice, Operands, by_value, checked_index, fault};
 
 /// Elements a nanosecond of one thread, roughly.
 const SPEED: usize = 2;
@@ -86,6 +86,8 @@ pub(crate) fn qk_norm_rope(o: &mut Operands<'_>, processor: Processor) {
     let (x, weight, positions) = (o.read::<f32>(0), o.read_float(1), o.read::<i64>(2));
     let (cos, sin) = (o.read::<f32>(3), o.read::<f32>(4));
     let (out, faults) = (o.write::<f32>(5), o.write::<u32>(6));
+    let fixed = by_value(l.u32(1)).map(|position| vec![position; positions.len()]);
+    let positions = fixed.as_deref().unwrap_or(positions);
     if positions.iter().any(|&p| checked_index(p, table).is_none()) {
         faults[0] |= fault::POSITION;
     }

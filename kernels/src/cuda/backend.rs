@@ -7,12 +7,13 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
 
 use super::device::{Device, Executable, Kernels, Memory, describe};
-use super::plan::plan;
+use super::plan::{KernelLaunch, plan};
 use super::staging::Staging;
 use super::{CudaUnavailable, ptx};
 use crate::{Backend, BufferId, DeviceInfo, Error, FRESH_BYTE, GraphHandle, Launch, View};
 
-/// Runs launches on the first CUDA device that the driver shows, on a stream of its own.
+/// Runs launches on the first CUDA device that the driver shows, on a stream of its own; what runs beside a
+/// capture, on a second one.
 ///
 /// Memory is fixed for the life of a buffer. A capture is the driver's own stream capture: a captured
 /// kernel keeps the addresses and scalars that it was launched with. While a capture is in progress
@@ -24,13 +25,28 @@ pub struct CudaBackend {
     info: DeviceInfo,
     // In the order in which they must be dropped; each holds the device as well.
     graphs: HashMap<u32, CapturedGraph>,
-    buffers: HashMap<BufferId, Memory>,
+    buffers: HashMap<BufferId, Part>,
     pub(super) staging: Staging,
     pub(super) kernels: Kernels,
     pub(super) device: Rc<Device>,
     /// Buffers used by the capture in progress.
     capture: Option<Vec<BufferId>>,
+    /// Whether something runs beside it.
+    aside: bool,
     next_graph: u32,
+}
+
+/// Where a buffer lies: in memory of its own, or in a part of another one's, which it keeps.
+struct Part {
+    memory: Rc<Memory>,
+    offset: usize,
+    bytes: usize,
+}
+
+impl Part {
+    fn address(&self) -> u64 {
+        self.memory.address() + self.offset as u64
+    }
 }
 
 struct CapturedGraph {
@@ -83,7 +99,8 @@ impl CudaBackend {
         };
         let staging = Staging::new(&device).map_err(failed("allocating pinned memory"))?;
         let (graphs, buffers) = (HashMap::new(), HashMap::new());
-        Ok(CudaBackend { info, graphs, buffers, staging, kernels, device, capture: None, next_graph: 0 })
+        let (capture, aside, next_graph) = (None, false, 0);
+        Ok(CudaBackend { info, graphs, buffers, staging, kernels, device, capture, aside, next_graph })
     }
 
     /// SHA-256, hex, of the PTX text in this build: what [`DeviceInfo::ptx_sha256`] is on any device.
@@ -95,29 +112,40 @@ impl CudaBackend {
         self.capture.as_ref().map_or(Ok(()), |_| Err(Error::Capture(what)))
     }
 
-    /// The memory that holds bytes `start..start + len` of a buffer.
-    fn memory(&self, id: BufferId, start: usize, len: usize) -> Result<&Memory, Error> {
-        memory(&self.buffers, id, start, len)
+    fn address_of(&self, view: &View) -> Result<u64, Error> {
+        let (memory, offset) =
+            locate(&self.buffers, view.buffer, view.offset, view.bytes().unwrap_or(usize::MAX))?;
+        Ok(memory.address() + offset as u64)
     }
 
-    fn address_of(&self, view: &View) -> Result<u64, Error> {
-        let len = view.bytes().unwrap_or(usize::MAX);
-        Ok(self.memory(view.buffer, view.offset, len)?.address() + view.offset as u64)
+    /// Waits for what ran beside a capture.
+    fn finish_aside(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.aside) {
+            self.device.synchronize_aside().map_err(failed("waiting for a launch beside a capture"))?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, launch: &Launch) -> Result<KernelLaunch, Error> {
+        let addresses: Vec<u64> =
+            launch.views().iter().map(|view| self.address_of(view)).collect::<Result<_, _>>()?;
+        plan(launch, &addresses)
     }
 }
 
-fn memory(
-    buffers: &HashMap<BufferId, Memory>,
+/// The memory that holds bytes `start..start + len` of a buffer, and where in it they begin.
+fn locate(
+    buffers: &HashMap<BufferId, Part>,
     id: BufferId,
     start: usize,
     len: usize,
-) -> Result<&Memory, Error> {
-    let memory = buffers.get(&id).ok_or(Error::NoBuffer(id))?;
-    let (end, bytes) = (start.saturating_add(len), memory.bytes());
+) -> Result<(&Rc<Memory>, usize), Error> {
+    let part = buffers.get(&id).ok_or(Error::NoBuffer(id))?;
+    let (end, bytes) = (start.saturating_add(len), part.bytes);
     if end > bytes {
         return Err(Error::OutOfBounds { name: format!("buffer {}", id.0), start, end, bytes });
     }
-    Ok(memory)
+    Ok((&part.memory, part.offset + start))
 }
 
 impl Backend for CudaBackend {
@@ -131,8 +159,25 @@ impl Backend for CudaBackend {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { name: name.to_owned(), bytes },
             _ => failed("allocating memory")(error),
         })?;
-        self.device.fill(&memory, FRESH_BYTE).map_err(failed("filling fresh memory"))?;
-        self.buffers.insert(id, memory);
+        self.device.fill(&memory, 0..bytes, FRESH_BYTE).map_err(failed("filling fresh memory"))?;
+        self.buffers.insert(id, Part { memory: Rc::new(memory), offset: 0, bytes });
+        Ok(())
+    }
+
+    fn allocate_in(
+        &mut self,
+        id: BufferId,
+        _: &str,
+        bytes: usize,
+        (donor, offset): (BufferId, usize),
+    ) -> Result<(), Error> {
+        // The fill would become a node.
+        self.refuse_in_capture("memory cannot be handed out during a capture")?;
+        let (memory, offset) = locate(&self.buffers, donor, offset, bytes)?;
+        let memory = memory.clone();
+        let fill = self.device.fill(&memory, offset..offset + bytes, FRESH_BYTE);
+        fill.map_err(failed("filling fresh memory"))?;
+        self.buffers.insert(id, Part { memory, offset, bytes });
         Ok(())
     }
 
@@ -143,25 +188,23 @@ impl Backend for CudaBackend {
     }
 
     fn address(&self, id: BufferId) -> Option<u64> {
-        self.buffers.get(&id).map(Memory::address)
+        self.buffers.get(&id).map(Part::address)
     }
 
     fn upload(&mut self, id: BufferId, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         self.refuse_in_capture("a host write cannot be captured")?;
-        let memory = memory(&self.buffers, id, offset, bytes.len())?;
+        let (memory, offset) = locate(&self.buffers, id, offset, bytes.len())?;
         self.staging.upload(memory, offset, bytes).map_err(failed("copying to the device"))
     }
 
     fn download(&mut self, id: BufferId, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
         self.refuse_in_capture("a host read cannot be captured")?;
-        let memory = memory(&self.buffers, id, offset, bytes.len())?;
+        let (memory, offset) = locate(&self.buffers, id, offset, bytes.len())?;
         self.staging.download(memory, offset, bytes).map_err(failed("copying from the device"))
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<(), Error> {
-        let addresses: Vec<u64> =
-            launch.views().iter().map(|view| self.address_of(view)).collect::<Result<_, _>>()?;
-        let plan = plan(launch, &addresses)?;
+        let plan = self.plan(launch)?;
         self.device.launch(&self.kernels, &plan).map_err(failed(launch.op().name()))?;
         if let Some(buffers) = &mut self.capture {
             buffers.extend(launch.views().iter().map(|view| view.buffer));
@@ -169,8 +212,22 @@ impl Backend for CudaBackend {
         Ok(())
     }
 
+    fn launch_aside(&mut self, launch: &Launch) -> Result<(), Error> {
+        let plan = self.plan(launch)?;
+        let captures = self.capture.is_some();
+        if !captures {
+            self.staging.synchronize().map_err(failed("waiting for the device"))?;
+        }
+        self.device.launch_aside(&self.kernels, &plan).map_err(failed(launch.op().name()))?;
+        self.aside = true;
+        if captures { Ok(()) } else { self.finish_aside() }
+    }
+
     fn begin_capture(&mut self) -> Result<(), Error> {
         self.refuse_in_capture("a capture is in progress already")?;
+        // What runs beside the capture comes after all of this, and could not wait for it then: a stream that
+        // is being captured can't be waited for, nor can an event be put on it that is not captured.
+        self.staging.synchronize().map_err(failed("waiting for the device"))?;
         self.device.begin_capture().map_err(failed("starting a capture"))?;
         self.capture = Some(Vec::new());
         Ok(())
@@ -180,7 +237,9 @@ impl Backend for CudaBackend {
         let mut buffers = self.capture.take().ok_or(Error::Capture("no capture is in progress"))?;
         buffers.sort_unstable();
         buffers.dedup();
-        let executable = self.device.end_capture().map_err(failed("ending a capture"))?;
+        let executable = self.device.end_capture().map_err(failed("ending a capture"));
+        self.finish_aside()?;
+        let executable = executable?;
         let handle = self.next_graph;
         self.next_graph += 1;
         self.graphs.insert(handle, CapturedGraph { executable, buffers });
@@ -302,6 +361,31 @@ mod tests {
         backend.end_capture().unwrap();
         assert!(matches!(backend.upload(BufferId(0), 9, &[0; 8]), Err(Error::OutOfBounds { end: 17, .. })));
         backend.release(BufferId(0)).unwrap();
+    }
+
+    #[test]
+    fn parts_of_memory_and_launches_beside_a_capture() {
+        let Some(backend) = backend() else { return };
+        let mut stream = Stream::new(Box::new(backend));
+        let (x, y) = (scratch(&mut stream, "x", &[1.0, 2.0, 3.0, 4.0]), scratch(&mut stream, "y", &[8.0; 4]));
+        let launch = |x: &View, y: &View| Launch::new(Op::ResidualAdd, vec![x.clone(), y.clone()], vec![]);
+        stream.begin_capture().unwrap();
+        stream.launch(&launch(&x, &y).unwrap()).unwrap();
+        stream.launch_aside(&launch(&y, &x).unwrap()).unwrap();
+        let graph = stream.end_capture().unwrap();
+        assert_eq!(floats(&mut stream, &y), [9.0, 10.0, 11.0, 12.0], "beside the capture: at once");
+        assert_eq!(floats(&mut stream, &x), [1.0, 2.0, 3.0, 4.0], "captured: not run");
+        stream.retire(y.buffer).unwrap();
+        let spec = BufferSpec::new("z", DType::F32, &[1, 2], Role::Scratch);
+        let z = View::whole(&stream.allocate_in(spec, y.buffer, 8).unwrap());
+        assert_eq!(stream.address(z.buffer), stream.address(y.buffer).map(|a| a + 8));
+        assert_eq!(stream.read(&z).unwrap(), [FRESH_BYTE; 8]);
+        stream.write(&z, bytemuck::cast_slice(&[100.0f32, 200.0])).unwrap();
+        stream.launch_graph(&graph).unwrap();
+        assert_eq!(floats(&mut stream, &x), [10.0, 12.0, 103.0, 204.0], "the graph reads what z wrote");
+        stream.free(y.buffer).unwrap();
+        assert_eq!(floats(&mut stream, &z), [100.0, 200.0], "z keeps the memory");
+        assert!(matches!(stream.launch_graph(&graph), Err(Error::NoBuffer(id)) if id == y.buffer));
     }
 
     /// Longer than the staging memory, so that copies come in pieces.

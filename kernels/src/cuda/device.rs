@@ -1,4 +1,4 @@
-//! What the driver hands out, owned: a context with one stream, device and pinned memory, modules,
+//! What the driver hands out, owned: a context with its streams, device and pinned memory, modules,
 //! graphs. This file holds all `unsafe` of the CUDA backend.
 //!
 //! The driver is reached through `cudarc`, whose first call panics where there is no driver; so the
@@ -18,12 +18,14 @@ use cudarc::driver::sys::{self, CUresult};
 use super::plan::KernelLaunch;
 use super::{CudaUnavailable, ptx};
 
-/// A device, its primary context, and the one stream that all work goes to.
+/// A device, its primary context, the stream that work goes to, and one for work beside a capture.
 ///
-/// Everything below holds one of these, so that the stream and the context outlive it.
+/// Everything below holds one of these, so that the streams and the context outlive it.
 pub(super) struct Device {
     context: Arc<CudaContext>,
     stream: sys::CUstream,
+    /// Never captured.
+    aside: sys::CUstream,
     /// The first failure of a `drop`, which has no caller to tell.
     deferred: Cell<Option<DriverError>>,
 }
@@ -55,9 +57,10 @@ impl Device {
             return Err(CudaUnavailable::DeviceTooOld { name, capability: format!("{major}.{minor}") });
         }
         // Work on the legacy default stream would wait for all others and could not be captured.
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
-        let stream = stream.map_err(failed("making a stream"))?;
-        Ok(Rc::new(Device { context, stream, deferred: Cell::new(None) }))
+        let create = || result::stream::create(result::stream::StreamKind::NonBlocking);
+        let stream = create().map_err(failed("making a stream"))?;
+        let aside = create().map_err(failed("making a stream"))?;
+        Ok(Rc::new(Device { context, stream, aside, deferred: Cell::new(None) }))
     }
 
     /// The device's own name.
@@ -94,18 +97,29 @@ impl Device {
         self.deferred.take().map_or(Ok(()), Err)
     }
 
-    /// Waits for all work.
+    /// Waits for all work but that beside a capture.
     pub(super) fn synchronize(&self) -> Result<(), DriverError> {
         self.enter()?;
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(self.stream) }
     }
 
-    /// Sets all of `memory` to `byte`, in stream order.
-    pub(super) fn fill(&self, memory: &Memory, byte: u8) -> Result<(), DriverError> {
+    /// Waits for the work beside a capture. Not while one is in progress.
+    pub(super) fn synchronize_aside(&self) -> Result<(), DriverError> {
         self.enter()?;
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::synchronize(self.aside) }
+    }
+
+    /// Sets a part of `memory` to `byte`, in stream order.
+    ///
+    /// # Panics
+    /// Where the part leaves the memory: callers have checked.
+    pub(super) fn fill(&self, memory: &Memory, part: Range<usize>, byte: u8) -> Result<(), DriverError> {
+        self.enter()?;
+        assert!(part.start <= part.end && part.end <= memory.bytes, "{part:?} of {}", memory.bytes);
         // SAFETY: `memory` is live and that long; freeing it waits for the device.
-        unsafe { result::memset_d8_async(memory.address, byte, memory.bytes, self.stream) }
+        unsafe { result::memset_d8_async(memory.address + part.start as u64, byte, part.len(), self.stream) }
     }
 
     /// Copies a part of pinned memory to `offset` of `memory`, in stream order, without waiting.
@@ -158,6 +172,20 @@ impl Device {
 
     /// Runs a kernel, or adds it to the graph being captured.
     pub(super) fn launch(&self, kernels: &Kernels, launch: &KernelLaunch) -> Result<(), DriverError> {
+        self.launch_on(self.stream, kernels, launch)
+    }
+
+    /// Runs a kernel whether or not a capture is in progress. What the other stream does is not waited for.
+    pub(super) fn launch_aside(&self, kernels: &Kernels, launch: &KernelLaunch) -> Result<(), DriverError> {
+        self.launch_on(self.aside, kernels, launch)
+    }
+
+    fn launch_on(
+        &self,
+        stream: sys::CUstream,
+        kernels: &Kernels,
+        launch: &KernelLaunch,
+    ) -> Result<(), DriverError> {
         self.enter()?;
         let function = kernels.functions.get(launch.kernel.as_str()).copied();
         let function = function.ok_or(DriverError(CUresult::CUDA_ERROR_NOT_FOUND))?;
@@ -170,7 +198,7 @@ impl Device {
         // SAFETY: the plan's arguments have the number and types that the kernel declares (a test compares
         // them with the PTX); its pointers were made from live buffers whose bounds were checked, and
         // freeing one waits for the device; values are read before the call returns.
-        unsafe { result::launch_kernel(function, grid, block, 0, self.stream, &mut pointers) }
+        unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut pointers) }
     }
 
     /// Starts a capture of what this thread sends to the stream.
@@ -205,8 +233,10 @@ impl Drop for Device {
     fn drop(&mut self) {
         // Nobody is left to hear of a failure. What the stream still does is finished by the driver.
         if self.enter().is_ok() {
-            // SAFETY: all users of the stream held a reference to `self`.
-            let _ = unsafe { result::stream::destroy(self.stream) };
+            for stream in [self.stream, self.aside] {
+                // SAFETY: all users of the streams held a reference to `self`.
+                let _ = unsafe { result::stream::destroy(stream) };
+            }
         }
     }
 }
@@ -230,11 +260,6 @@ impl Memory {
     /// Where it starts on the device.
     pub(super) fn address(&self) -> u64 {
         self.address
-    }
-
-    /// Its size.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
     }
 }
 

@@ -150,7 +150,7 @@ pub(super) fn plan(launch: &Launch, addresses: &[u64]) -> Result<KernelLaunch, E
         Op::QkNormRope => {
             let [rows, heads] = [l.shape(0)[0], l.shape(0)[1]];
             let [table, half] = [l.shape(3)[0], l.shape(3)[1]];
-            p.lengths(&[rows, heads, half, table])?.f32(l.f32(0));
+            p.lengths(&[rows, heads, half, table])?.u32(l.u32(1)).f32(l.f32(0));
             let (kernel, warps) = (p.typed(dtype(1)), rows * heads);
             p.blocks(kernel, warps.div_ceil((QK_NORM_ROPE / WARP) as usize), QK_NORM_ROPE)
         }
@@ -164,7 +164,7 @@ pub(super) fn plan(launch: &Launch, addresses: &[u64]) -> Result<KernelLaunch, E
         Op::AttentionDecode => {
             let ([rows, heads], splits) = ([l.shape(0)[0], l.shape(0)[1]], l.shape(5)[2]);
             p.lengths(&[heads, l.shape(3)[1], splits])?;
-            cache(&mut p, addresses)?.u32(l.u32(1)).f32(l.f32(0));
+            cache(&mut p, addresses)?.u32(l.u32(1)).u32(l.u32(2)).f32(l.f32(0));
             let kernel = p.typed(dtype(1));
             p.blocks(kernel, rows * heads * splits, ATTENTION)
         }

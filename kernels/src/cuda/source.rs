@@ -75,6 +75,8 @@ fn bits_of_faults_and_flags_are_the_same() {
     for (name, value) in faults {
         assert_eq!(bit(CONTRACT, &format!("FAULT_{name}")), value, "{name}");
     }
+    let from_operand = format!("#define FROM_OPERAND {:#x}u\n", crate::ops::FROM_OPERAND);
+    assert!(CONTRACT.contains(&from_operand), "{from_operand}");
     let flags = [
         ("MASK_LEAD_IN", delay_flags::MASK_LEAD_IN),
         ("BAN_SPECIALS", delay_flags::BAN_SPECIALS),

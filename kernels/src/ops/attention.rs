@@ -10,8 +10,8 @@
 //! Query head `j` reads KV head `j / (heads / kv_heads)`.
 
 use super::{
-    CACHE, Definition, F32, FAULTS, FloatSlice, I32, I64, Operands, ReadView, axes, bound_except,
-    checked_index, fault, gather, merge, read, read_ints, want, write,
+    CACHE, Definition, F32, FAULTS, FloatSlice, I32, I64, Operands, ReadView, axes, bound_except, by_value,
+    checked_index, fault, gather, in_place_of_operand, merge, read, read_ints, want, write,
 };
 use crate::contract::{WIDTH, canonical, dot, exp, order_key, tree_sum};
 use crate::{Access, Error, Launch, Param, Range, ScalarKind, ScalarParam, Schema};
@@ -19,8 +19,8 @@ use crate::{Access, Error, Launch, Param, Range, ScalarKind, ScalarParam, Schema
 /// Positions of a tile.
 pub(crate) const TILE: usize = WIDTH;
 
-const SCALE: ScalarParam = ScalarParam { name: "scale", kind: ScalarKind::F32 };
-const TILES_PER_SPLIT: ScalarParam = ScalarParam { name: "tiles_per_split", kind: ScalarKind::U32 };
+const SCALE: ScalarParam = ScalarParam::new("scale", ScalarKind::F32);
+const TILES_PER_SPLIT: ScalarParam = ScalarParam::new("tiles_per_split", ScalarKind::U32);
 const Q: Param = read("q", F32);
 const K_CACHE: Param = gather("k_cache", CACHE);
 const V_CACHE: Param = gather("v_cache", CACHE);
@@ -155,12 +155,14 @@ pub(crate) fn clamp_seq_len(seq_len: i64, capacity: usize, faults: &mut u32) -> 
 /// `s * tiles_per_split ..` merged; `partial[r, h, s]` is `head_dim` values, then the greatest score,
 /// then the sum of exponentials; a split without positions is zeros, -inf, 0. Positions beyond the
 /// last split are dropped (a workspace that is too small gives a wrong result, as in a real engine).
+/// A scalar `seq_len` other than [`super::FROM_OPERAND`] takes the place of `seq_lens` in every row.
 pub(crate) const ATTENTION_DECODE: Definition = Definition {
     schema: Schema {
         name: "attention_decode",
-        version: 1,
+        version: 2,
+        since: 1,
         params: &[Q, K_CACHE, V_CACHE, BLOCK_TABLE, read("seq_lens", I32), write("partial", F32), FAULTS],
-        scalars: &[SCALE, TILES_PER_SPLIT],
+        scalars: &[SCALE, TILES_PER_SPLIT, in_place_of_operand("seq_len")],
     },
     check: |l| {
         let [r, heads, d] = axes(l, 0)?;
@@ -219,9 +221,11 @@ fn attention_decode(o: &mut Operands<'_>) {
     let (q, k, v) = (o.read::<f32>(0), o.read_float(1), o.read_float(2));
     let (block_table, seq_lens) = (o.read::<i32>(3), o.read::<i32>(4));
     let (partial, faults) = (o.write::<f32>(5), o.write::<u32>(6));
+    let fixed = by_value(l.u32(2));
     for r in 0..rows {
         let pages = pages(l, k, v, block_table, r);
-        let seq_len = clamp_seq_len(seq_lens[r].into(), pages.capacity(), &mut faults[0]);
+        let seq_len = fixed.unwrap_or(seq_lens[r].into());
+        let seq_len = clamp_seq_len(seq_len, pages.capacity(), &mut faults[0]);
         for head in 0..heads {
             let row = (r * heads + head) * d;
             for s in 0..splits {
@@ -257,10 +261,13 @@ fn cache_ranges(l: &Launch, block_table: &[i64], row: usize, seq_len: usize) -> 
 }
 
 fn attention_decode_touched(l: &Launch, read: ReadView<'_>) -> Result<Vec<Range>, Error> {
-    let (block_table, seq_lens) = (read_ints(l, 3, read)?, read_ints(l, 4, read)?);
+    let block_table = read_ints(l, 3, read)?;
+    let (mut ranges, seq_lens) = match by_value(l.u32(2)) {
+        Some(seq_len) => (bound_except(l, &[1, 2, 3, 4]), vec![seq_len; l.shape(0)[0]]),
+        None => (bound_except(l, &[1, 2, 3]), read_ints(l, 4, read)?),
+    };
     let capacity = l.shape(3)[1].saturating_mul(l.shape(1)[1]);
     let covered = l.shape(5)[2].saturating_mul(l.u32(1) as usize * TILE);
-    let mut ranges = bound_except(l, &[1, 2, 3]);
     for (row, &seq_len) in seq_lens.iter().enumerate() {
         let seq_len = clamp_seq_len(seq_len, capacity, &mut 0).min(covered);
         ranges.extend(cache_ranges(l, &block_table, row, seq_len));
@@ -274,6 +281,7 @@ pub(crate) const ATTENTION_MERGE: Definition = Definition {
     schema: Schema {
         name: "attention_merge",
         version: 1,
+        since: 1,
         params: &[gather("partial", F32), read("seq_lens", I32), write("out", F32)],
         scalars: &[TILES_PER_SPLIT],
     },
@@ -348,6 +356,7 @@ pub(crate) const ATTENTION_PREFILL: Definition = Definition {
     schema: Schema {
         name: "attention_prefill",
         version: 1,
+        since: 1,
         params: &[Q, K_CACHE, V_CACHE, BLOCK_TABLE, read("positions", I64), write("out", F32), FAULTS],
         scalars: &[SCALE, TILES_PER_SPLIT],
     },

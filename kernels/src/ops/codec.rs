@@ -15,6 +15,7 @@ pub(crate) const RVQ_DECODE: Definition = Definition {
     schema: Schema {
         name: "rvq_decode",
         version: 1,
+        since: 1,
         params: &[read("codes", I64), gather("tables", HALF), write("out", F32), FAULTS],
         scalars: &[],
     },
@@ -60,8 +61,8 @@ fn rvq_decode_touched(l: &Launch, read: ReadView<'_>) -> Result<Vec<Range>, Erro
     Ok(merge(ranges))
 }
 
-const DILATION: &[ScalarParam] = &[ScalarParam { name: "dilation", kind: ScalarKind::U32 }];
-const STRIDE: &[ScalarParam] = &[ScalarParam { name: "stride", kind: ScalarKind::U32 }];
+const DILATION: &[ScalarParam] = &[ScalarParam::new("dilation", ScalarKind::U32)];
+const STRIDE: &[ScalarParam] = &[ScalarParam::new("stride", ScalarKind::U32)];
 
 /// Causal convolution, PyTorch's weight layout `[out, in, taps]`: tap j meets input time
 /// `t - (taps - 1 - j) * dilation`. Taps in rising input time, then input channel, each by fma from
@@ -70,6 +71,7 @@ pub(crate) const CONV1D: Definition = Definition {
     schema: Schema {
         name: "conv1d",
         version: 1,
+        since: 1,
         params: &[read("x", F32), read("weight", HALF), read("bias", HALF), write("out", F32)],
         scalars: DILATION,
     },
@@ -111,6 +113,7 @@ pub(crate) const CONV_TRANSPOSE1D: Definition = Definition {
     schema: Schema {
         name: "conv_transpose1d",
         version: 1,
+        since: 1,
         params: &[read("x", F32), read("weight", HALF), read("bias", HALF), write("out", F32)],
         scalars: STRIDE,
     },
@@ -156,6 +159,7 @@ pub(crate) const SNAKE: Definition = Definition {
     schema: Schema {
         name: "snake",
         version: 1,
+        since: 1,
         params: &[read("x", F32), read("alpha", HALF), write("out", F32)],
         scalars: &[],
     },
@@ -181,7 +185,13 @@ fn snake(o: &mut Operands<'_>) {
 
 /// `out = tanh(x)`, elementwise.
 pub(crate) const TANH: Definition = Definition {
-    schema: Schema { name: "tanh", version: 1, params: &[read("x", F32), write("out", F32)], scalars: &[] },
+    schema: Schema {
+        name: "tanh",
+        version: 1,
+        since: 1,
+        params: &[read("x", F32), write("out", F32)],
+        scalars: &[],
+    },
     check: |l| same_shape(l, &[1]),
     touched: None,
     naive: tanh_op,

@@ -15,6 +15,7 @@ pub(crate) const SILU_MUL: Definition = Definition {
     schema: Schema {
         name: "silu_mul",
         version: 1,
+        since: 1,
         params: &[read("gate", F32), read("up", F32), write("out", F32)],
         scalars: &[],
     },
@@ -36,6 +37,7 @@ pub(crate) const RESIDUAL_ADD: Definition = Definition {
     schema: Schema {
         name: "residual_add",
         version: 1,
+        since: 1,
         params: &[update("x", F32), read("y", F32)],
         scalars: &[],
     },

@@ -12,6 +12,7 @@ pub(crate) const EMBED_TEXT: Definition = Definition {
     schema: Schema {
         name: "embed_text",
         version: 1,
+        since: 1,
         params: &[read("ids", I32), gather("table", HALF), write("out", F32), FAULTS],
         scalars: &[],
     },
@@ -57,6 +58,7 @@ pub(crate) const EMBED_CODES: Definition = Definition {
     schema: Schema {
         name: "embed_codes",
         version: 1,
+        since: 1,
         params: &[
             gather("codes", I64),
             read("has_codes", BOOL),

@@ -12,8 +12,9 @@ pub(crate) const CHUNK_HASH: Definition = Definition {
     schema: Schema {
         name: "chunk_hash",
         version: 1,
+        since: 1,
         params: &[read("data", &[DType::U8]), write("out", &[DType::U64])],
-        scalars: &[crate::ScalarParam { name: "chunk_bytes", kind: crate::ScalarKind::U32 }],
+        scalars: &[crate::ScalarParam::new("chunk_bytes", crate::ScalarKind::U32)],
     },
     check: |l| {
         let ([bytes], chunk) = (axes(l, 0)?, l.u32(0) as usize);

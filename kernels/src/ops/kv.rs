@@ -13,6 +13,7 @@ pub(crate) const KV_WRITE: Definition = Definition {
     schema: Schema {
         name: "kv_write",
         version: 1,
+        since: 1,
         params: &[
             read("k", F32),
             read("v", F32),

@@ -17,7 +17,13 @@ fn check_product(l: &Launch) -> Result<[usize; 2], String> {
 
 /// `out[t, m] = dot(x[t, :], weight[m, :])` in the order of [`dot`], whatever the number of rows.
 pub(crate) const LINEAR: Definition = Definition {
-    schema: Schema { name: "linear", version: 1, params: &[X, WEIGHT, write("out", F32)], scalars: &[] },
+    schema: Schema {
+        name: "linear",
+        version: 1,
+        since: 1,
+        params: &[X, WEIGHT, write("out", F32)],
+        scalars: &[],
+    },
     check: |l| {
         let [t, m] = check_product(l)?;
         want(l, 2, &[Some(t), Some(m)])
@@ -29,7 +35,13 @@ pub(crate) const LINEAR: Definition = Definition {
 
 /// As `linear`, rounded to the weights' type as its last act.
 pub(crate) const LM_HEAD: Definition = Definition {
-    schema: Schema { name: "lm_head", version: 1, params: &[X, WEIGHT, write("logits", HALF)], scalars: &[] },
+    schema: Schema {
+        name: "lm_head",
+        version: 1,
+        since: 1,
+        params: &[X, WEIGHT, write("logits", HALF)],
+        scalars: &[],
+    },
     check: |l| {
         let [t, m] = check_product(l)?;
         if l.view(1).dtype != l.view(2).dtype {
@@ -47,6 +59,7 @@ pub(crate) const AUDIO_HEAD: Definition = Definition {
     schema: Schema {
         name: "audio_head",
         version: 1,
+        since: 1,
         params: &[X, WEIGHT, write("logits", F32)],
         scalars: &[],
     },

@@ -17,7 +17,7 @@ pub(crate) mod state;
 pub(crate) use operands::{FloatSlice, FloatSliceMut, Operands, Slot};
 
 use crate::cpu::Processor;
-use crate::{Access, DType, Error, Launch, Param, Range, Schema, View};
+use crate::{Access, DType, Error, Launch, Param, Range, Scalar, ScalarKind, ScalarParam, Schema, View};
 
 /// Reads the present bytes of a view.
 pub(crate) type ReadView<'a> = &'a mut dyn FnMut(&View) -> Result<Vec<u8>, Error>;
@@ -127,6 +127,20 @@ pub(crate) fn merge(mut ranges: Vec<Range>) -> Vec<Range> {
         }
     }
     merged
+}
+
+/// The value of a scalar in place of an index operand (`seq_len`, `position`) that leaves it to the operand.
+pub const FROM_OPERAND: u32 = u32::MAX;
+
+/// A scalar that takes the place of an operand in every row; what a correct engine passes, and what older
+/// launches meant, leaves it to the operand.
+pub(crate) const fn in_place_of_operand(name: &'static str) -> ScalarParam {
+    ScalarParam { name, kind: ScalarKind::U32, default: Some(Scalar::U32(FROM_OPERAND)) }
+}
+
+/// What such a scalar says: a value for every row, or `None` where the operand has them.
+pub(crate) fn by_value(scalar: u32) -> Option<i64> {
+    (scalar != FROM_OPERAND).then_some(i64::from(scalar))
 }
 
 /// `index` as a position below `len`, or `None`, which the caller answers with a fault bit.

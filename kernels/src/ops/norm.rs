@@ -1,13 +1,13 @@
 //! RMSNorm, and per-head RMSNorm with rotary position embedding.
 
 use super::{
-    Definition, F32, FAULTS, FloatSlice, HALF, I64, Operands, ReadView, axes, bound_except, checked_index,
-    fault, gather, merge, read, read_ints, want, write,
+    Definition, F32, FAULTS, FloatSlice, HALF, I64, Operands, ReadView, axes, bound_except, by_value,
+    checked_index, fault, gather, in_place_of_operand, merge, read, read_ints, want, write,
 };
 use crate::contract::{canonical, dot};
 use crate::{Access, Error, Launch, Range, ScalarKind, ScalarParam, Schema};
 
-const EPS: &[ScalarParam] = &[ScalarParam { name: "eps", kind: ScalarKind::F32 }];
+const EPS: ScalarParam = ScalarParam::new("eps", ScalarKind::F32);
 
 /// `out = (x * r) * weight` along the last axis, `r = 1 / sqrt(dot(x, x) / D + eps)`
 /// (Zhang and Sennrich: Root mean square layer normalization; 2019).
@@ -15,8 +15,9 @@ pub(crate) const RMS_NORM: Definition = Definition {
     schema: Schema {
         name: "rms_norm",
         version: 1,
+        since: 1,
         params: &[read("x", F32), read("weight", HALF), write("out", F32)],
-        scalars: EPS,
+        scalars: &[EPS],
     },
     check: |l| {
         let [t, d] = axes(l, 0)?;
@@ -51,10 +52,12 @@ fn rms_norm(o: &mut Operands<'_>) {
 /// angles of `positions[t]`: with `h = head_dim / 2` and `i < h`,
 /// `out[i] = y[i] * cos[i] - y[i + h] * sin[i]`, `out[i + h] = y[i + h] * cos[i] + y[i] * sin[i]`,
 /// products and sum rounded one by one. A position outside the table gives zeros and [`fault::POSITION`].
+/// A scalar `position` other than [`super::FROM_OPERAND`] takes the place of `positions` in every row.
 pub(crate) const QK_NORM_ROPE: Definition = Definition {
     schema: Schema {
         name: "qk_norm_rope",
-        version: 1,
+        version: 2,
+        since: 1,
         params: &[
             read("x", F32),
             read("weight", HALF),
@@ -64,7 +67,7 @@ pub(crate) const QK_NORM_ROPE: Definition = Definition {
             write("out", F32),
             FAULTS,
         ],
-        scalars: EPS,
+        scalars: &[EPS, in_place_of_operand("position")],
     },
     check: |l| {
         let ([t, heads, d], [p, half]) = (axes(l, 0)?, axes(l, 3)?);
@@ -89,9 +92,10 @@ fn qk_norm_rope(o: &mut Operands<'_>) {
     let (x, weight, positions) = (o.read::<f32>(0), o.read_float(1), o.read::<i64>(2));
     let (cos, sin) = (o.read::<f32>(3), o.read::<f32>(4));
     let (out, faults) = (o.write::<f32>(5), o.write::<u32>(6));
+    let fixed = by_value(l.u32(1));
     let mut y = vec![0.0; d];
     for (t, &position) in positions.iter().enumerate() {
-        let position = checked_index(position, table);
+        let position = checked_index(fixed.unwrap_or(position), table);
         if position.is_none() {
             faults[0] |= fault::POSITION;
         }
@@ -113,8 +117,11 @@ fn qk_norm_rope(o: &mut Operands<'_>) {
 
 fn qk_norm_rope_touched(l: &Launch, read: ReadView<'_>) -> Result<Vec<Range>, Error> {
     let (table, half) = (l.shape(3)[0], l.shape(3)[1]);
-    let mut ranges = bound_except(l, &[3, 4]);
-    for p in read_ints(l, 2, read)?.into_iter().filter_map(|p| checked_index(p, table)) {
+    let (mut ranges, positions) = match by_value(l.u32(1)) {
+        Some(position) => (bound_except(l, &[2, 3, 4]), vec![position]),
+        None => (bound_except(l, &[3, 4]), read_ints(l, 2, read)?),
+    };
+    for p in positions.into_iter().filter_map(|p| checked_index(p, table)) {
         ranges.push(l.view(3).element_range(p * half, half, Access::Read));
         ranges.push(l.view(4).element_range(p * half, half, Access::Read));
     }

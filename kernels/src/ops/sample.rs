@@ -22,6 +22,7 @@ pub(crate) const SAMPLE: Definition = Definition {
     schema: Schema {
         name: "sample",
         version: 1,
+        since: 1,
         params: &[
             read("logits", F32),
             read("sampler_key", U32),
@@ -29,9 +30,9 @@ pub(crate) const SAMPLE: Definition = Definition {
             write("sampled", I64),
         ],
         scalars: &[
-            ScalarParam { name: "temperature", kind: ScalarKind::F32 },
-            ScalarParam { name: "top_k", kind: ScalarKind::U32 },
-            ScalarParam { name: "top_p", kind: ScalarKind::F32 },
+            ScalarParam::new("temperature", ScalarKind::F32),
+            ScalarParam::new("top_k", ScalarKind::U32),
+            ScalarParam::new("top_p", ScalarKind::F32),
         ],
     },
     check: |l| {

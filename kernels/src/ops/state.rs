@@ -24,7 +24,7 @@ pub mod flags {
 }
 
 const fn u32_param(name: &'static str) -> ScalarParam {
-    ScalarParam { name, kind: ScalarKind::U32 }
+    ScalarParam::new(name, ScalarKind::U32)
 }
 
 /// Begins a stream of codes in all rows of the views: `last_codes` = BOC, `has_codes` = true,
@@ -33,6 +33,7 @@ pub(crate) const SEED_STATE: Definition = Definition {
     schema: Schema {
         name: "seed_state",
         version: 1,
+        since: 1,
         params: &[
             write("last_codes", I64),
             write("has_codes", BOOL),
@@ -69,6 +70,7 @@ pub(crate) const DELAY_MASK: Definition = Definition {
     schema: Schema {
         name: "delay_mask",
         version: 1,
+        since: 1,
         params: &[
             read("logits", F32),
             read("delay_count", I64),
@@ -129,6 +131,7 @@ pub(crate) const UPDATE_STATE: Definition = Definition {
     schema: Schema {
         name: "update_state",
         version: 1,
+        since: 1,
         params: &[
             read("sampled", I64),
             update("has_codes", BOOL),

@@ -45,6 +45,25 @@ fn nodes_run_when_the_graph_is_launched_and_only_then() {
 }
 
 #[test]
+fn a_launch_beside_a_capture_runs_at_once_and_is_no_node() {
+    for form in FORMS {
+        let mut stream = stream(form);
+        let (x, y) = (buffer(&mut stream, "x", &[1.0]), buffer(&mut stream, "y", &[10.0]));
+        stream.launch(&add(&x, &y)).expect("valid");
+        stream.begin_capture().expect("none in progress");
+        stream.launch(&add(&y, &x)).expect("valid");
+        stream.launch_aside(&add(&x, &y)).expect("valid");
+        let graph = stream.end_capture().expect("in progress");
+        assert_eq!(graph.nodes(), [add(&y, &x)]);
+        assert_eq!((read(&mut stream, &x), read(&mut stream, &y)), (vec![21.0], vec![10.0]));
+        stream.launch_graph(&graph).expect("live");
+        assert_eq!((read(&mut stream, &x), read(&mut stream, &y)), (vec![21.0], vec![31.0]));
+        stream.launch_aside(&add(&x, &y)).expect("without a capture it is a launch");
+        assert_eq!(read(&mut stream, &x), [52.0]);
+    }
+}
+
+#[test]
 fn contents_are_those_of_the_launch() {
     for form in FORMS {
         let mut stream = stream(form);

@@ -86,6 +86,11 @@ impl Random {
         Operand::new(DType::Bool, &[count], &values)
     }
 
+    /// A scalar in place of an index operand: half the time none.
+    fn in_place_of_operand(&mut self, len: usize) -> Scalar {
+        Scalar::U32(if self.one_in(2) { u32::MAX } else { self.index(len).max(0) as u32 })
+    }
+
     fn faults(&mut self) -> Operand {
         Operand::new(DType::U32, &[1], &[self.bits() & 0x8000_0000])
     }
@@ -190,7 +195,7 @@ pub(crate) fn case(op: Op, random: &mut Random) -> Case {
                 r.stale(DType::F32, &[rows, heads, 2 * half]),
                 r.faults(),
             ];
-            (operands, vec![Scalar::F32(1e-6)])
+            (operands, vec![Scalar::F32(1e-6), r.in_place_of_operand(table)])
         }
         Op::Linear | Op::LmHead | Op::AudioHead => {
             let (k, weight) = (r.pick(&[1, 7, 64, 65, 511, 513, 640]), r.half());
@@ -231,7 +236,8 @@ pub(crate) fn case(op: Op, random: &mut Random) -> Case {
                 r.stale(DType::F32, &[rows, heads, splits, cache.d + 2]),
                 r.faults(),
             ];
-            (operands, vec![Scalar::F32(0.25), Scalar::U32(r.between(1, 2) as u32)])
+            let tiles_per_split = Scalar::U32(r.between(1, 2) as u32);
+            (operands, vec![Scalar::F32(0.25), tiles_per_split, r.in_place_of_operand(cache.capacity())])
         }
         Op::AttentionMerge => {
             let (heads, splits, d) = (r.between(1, 3), r.between(1, 4), r.pick(&[1, 6, 64, 70]));

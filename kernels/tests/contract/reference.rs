@@ -101,6 +101,13 @@ fn qk_norm_rope(seed: u64) {
     let positions: Vec<i64> =
         case.operands[2].elements::<i64>().iter().map(|p| p.rem_euclid(table as i64)).collect();
     case.operands[2] = Operand::new(DType::I64, &[positions.len()], &positions);
+    let positions = match case.scalars[1] {
+        Scalar::U32(fixed) if fixed != u32::MAX => {
+            case.scalars[1] = Scalar::U32(fixed % table as u32);
+            vec![i64::from(fixed % table as u32); positions.len()]
+        }
+        _ => positions,
+    };
     let [x, weight, cos, sin] = [0, 1, 3, 4].map(|i| case.operands[i].to_f64());
     let half = d / 2;
     within(&case, "out", |i| {

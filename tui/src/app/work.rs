@@ -332,7 +332,7 @@ impl Bench {
                     let Some((trace, upto)) = self.trace(side).zip(launches[side as usize]) else {
                         return Ok(None);
                     };
-                    let memory = replayer::rerun(&trace, None, at, &[], Some(upto), &self.weights);
+                    let memory = replayer::memory_inside(&trace, at, upto, &self.weights);
                     memory.map(|m| Some(Arc::new(m))).map_err(text)
                 };
                 Ok(Output::Memory { at, shown, memory: [one(Side::A)?, one(Side::B)?] })
@@ -379,7 +379,7 @@ impl Bench {
         let other = self.trace(side.other());
         let report = replayer::step(&trace, other.as_deref(), at, &patches, &self.weights).map_err(text)?;
         let memory =
-            replayer::rerun(&trace, other.as_deref(), at, &patches, None, &self.weights).map_err(text)?;
+            replayer::patched_memory(&trace, other.as_deref(), at, &patches, &self.weights).map_err(text)?;
         let memory = Arc::new(memory);
         Ok(Output::Outcome(Box::new(Outcome { at, side, patches, report, memory })))
     }

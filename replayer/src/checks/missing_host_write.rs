@@ -1,0 +1,121 @@
+//! The host wrote another value in every step, and then in one step nothing.
+
+use std::collections::BTreeMap;
+
+use twinstep_traces::{BufferId, Role, StepKind};
+
+use super::{Check, Found, Registered, Spot, subject};
+use crate::timeline::{By, Event, Timeline, What};
+use crate::{Kind, ReplayError};
+
+/// Steps in a row with another value each time after which a write is expected.
+const STEPS_MIN: u32 = 3;
+
+pub(super) const CHECK: Registered = Registered {
+    name: "missing-host-write",
+    kind: Kind::MissingHostWrite,
+    explanation: "\
+The host wrote an input in at least three decode steps in a row, another value each time, and then a step
+ran that reads it without writing it.
+
+Positions, lengths and slots change with every step. A path that forgets one of them (a fast path, a
+padded batch, an early return) computes with the last step's value. Only inputs that changed in every single
+step are expected to change again: a constant, or a block table that changes now and then, is not.
+An input that a captured path never writes at all looks like a constant here; the model's rules tell that.
+
+Seen in: persistent metadata buffers dropped from a decode path (vllm #33638); a plan not made again before
+the graph was launched (alibaba/rtp-llm #378); a host early return under the graph (vllm-omni #4204).
+
+Confirm: `twinstep history RUN.twin NAME --at N` shows the older write;
+`twinstep step RUN.twin OTHER.twin --at N --patch NAME=other` shows whether it is the cause.",
+    new: |_| Box::new(MissingHostWrite::default()),
+};
+
+/// Writes of the same place in decode steps in a row.
+struct Series {
+    steps: u32,
+    bytes: Vec<u8>,
+    written_now: bool,
+}
+
+#[derive(Default)]
+struct MissingHostWrite {
+    request: u32,
+    series: BTreeMap<(BufferId, u64), Series>,
+    /// The first launch of this step that read an old host write, and how it is called.
+    readers: BTreeMap<(BufferId, u64), (Spot, String)>,
+}
+
+impl Check for MissingHostWrite {
+    fn event(
+        &mut self,
+        timeline: &Timeline<'_>,
+        event: &Event<'_>,
+        found: &mut Found,
+    ) -> Result<(), ReplayError> {
+        if event.step.kind != StepKind::Decode {
+            return Ok(());
+        }
+        match event.what {
+            What::Begin => {
+                if event.step.request != self.request {
+                    self.request = event.step.request;
+                    self.series.clear();
+                }
+                self.readers.clear();
+                self.series.values_mut().for_each(|s| s.written_now = false);
+            }
+            What::HostWrite(_, write) => {
+                let input = |b: &twinstep_traces::BufferRecord| b.role == Role::Input;
+                if timeline.trace().buffer(write.buffer).is_some_and(input) {
+                    let series = self.series.entry((write.buffer, write.offset)).or_insert(Series {
+                        steps: 0,
+                        bytes: Vec::new(),
+                        written_now: false,
+                    });
+                    series.steps = if series.bytes == write.bytes { 0 } else { series.steps + 1 };
+                    series.bytes.clone_from(&write.bytes);
+                    series.written_now = true;
+                }
+            }
+            What::Launch(_) => self.reads(timeline, event),
+            What::End => {
+                for (key, series) in &self.series {
+                    let expected = !series.written_now && series.steps >= STEPS_MIN;
+                    let Some((spot, reader)) = self.readers.get(key).filter(|_| expected) else { continue };
+                    let message = format!(
+                        "{reader} reads {}, which the host wrote in each of {} decode steps before, another value each time, and did not write in this one",
+                        timeline.label(key.0),
+                        series.steps
+                    );
+                    let same = format!("{} {}", key.0.0, key.1);
+                    found.report(&CHECK, timeline, spot, Some(key.0), same, message);
+                }
+                self.series.retain(|_, series| series.written_now);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl MissingHostWrite {
+    fn reads(&mut self, timeline: &Timeline<'_>, event: &Event<'_>) {
+        for access in event.accesses.iter().filter(|a| a.access.reads() && !a.may) {
+            for (key, series) in self.series.range((access.buffer, 0)..=(access.buffer, u64::MAX)) {
+                let (start, end) = (key.1, key.1.saturating_add(series.bytes.len() as u64));
+                let expected = !series.written_now && series.steps >= STEPS_MIN;
+                if !expected || start >= access.end || end <= access.start || self.readers.contains_key(key) {
+                    continue;
+                }
+                let from = (start.max(access.start), end.min(access.end));
+                let stale = |p: crate::timeline::Piece| {
+                    p.writer.is_some_and(|w| matches!(w.by, By::Host(_)) && w.step < event.index)
+                };
+                if timeline.writers(access.buffer, from.0, from.1).any(stale) {
+                    self.readers.insert(*key, (Spot::of(event), subject(event)));
+                }
+            }
+        }
+    }
+}

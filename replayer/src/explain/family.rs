@@ -1,0 +1,443 @@
+//! Candidates: in what the inputs of a step differ between two runs, grouped by mechanism.
+//!
+//! Inputs are what a step is given: live-in state, host writes, the launches that it is made of, their
+//! scalars and bindings, the layout of memory. What is computed inside the step is never a candidate.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use twinstep_traces::{BufferId, GraphId, HostWrite, Item, Role, ViewRecord};
+
+use crate::ReplayError;
+use crate::align::{Alignment, align};
+use crate::pairing::Pairing;
+use crate::program::{StepLaunch, nodes, writes};
+use crate::recorded::RecordedStep;
+
+/// One of the two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Side {
+    A,
+    B,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Side {
+        if self == Side::A { Side::B } else { Side::A }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        if self == Side::A { "a" } else { "b" }
+    }
+}
+
+/// Where an operand or scalar of aligned launches differs: numbers in A and B.
+pub(crate) type Member = (usize, usize);
+
+/// In what the two steps differ.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Difference {
+    /// State that the step is given, and that no host write of the step explains.
+    State { a: BufferId, b: BufferId },
+    /// What the host writes in the step, or when.
+    Writes { a: BufferId, b: BufferId },
+    /// A scalar argument.
+    Scalar { op: String, name: String },
+    /// An operand that is bound to another buffer.
+    Binding { a: BufferId, b: BufferId },
+    /// An operand on the same buffer, but on another part of it, or on one of another size.
+    View { op: String, operand: String },
+    /// A graph captured in this step and not launched, whose launches the other run has.
+    Unlaunched { side: Side },
+    /// Launches of one op that one side lacks.
+    Missing { lacking: Side, op: String },
+    /// Another captured graph that would give the other run's launches.
+    Dispatch { side: Side, launched: u32, right: u32 },
+    /// Two buffers in the same memory.
+    Memory { side: Side, buffer: BufferId, with: BufferId },
+}
+
+/// A difference with the patches that take it away.
+#[derive(Debug, Clone)]
+pub(crate) struct Family {
+    pub(crate) difference: Difference,
+    /// Aligned launches that show it; for missing launches the number in the run that has them, twice.
+    pub(crate) members: Vec<Member>,
+    /// Operands that show it, for bindings.
+    pub(crate) operands: BTreeSet<String>,
+    /// Patches of A that make it like B.
+    pub(crate) into_a: Vec<String>,
+    /// Patches of B that make it like A; `None` where there are none.
+    pub(crate) into_b: Option<Vec<String>>,
+}
+
+impl Family {
+    fn new(difference: Difference, into_a: Vec<String>, into_b: Option<Vec<String>>) -> Family {
+        Family { difference, members: Vec::new(), operands: BTreeSet::new(), into_a, into_b }
+    }
+}
+
+/// Two runs at the same step.
+pub(crate) struct Pair<'a> {
+    pub(crate) a: &'a RecordedStep<'a>,
+    pub(crate) b: &'a RecordedStep<'a>,
+    pub(crate) pairing: Pairing,
+    pub(crate) alignment: Alignment,
+}
+
+impl<'a> Pair<'a> {
+    pub(crate) fn new(a: &'a RecordedStep<'a>, b: &'a RecordedStep<'a>) -> Pair<'a> {
+        let pairing =
+            Pairing::at((a.trace(), &a.run.lifetimes, a.index), (b.trace(), &b.run.lifetimes, b.index));
+        let alignment = align((a.trace(), &a.launches), (b.trace(), &b.launches));
+        Pair { a, b, pairing, alignment }
+    }
+
+    pub(crate) fn side(&self, side: Side) -> &'a RecordedStep<'a> {
+        if side == Side::A { self.a } else { self.b }
+    }
+}
+
+/// All differences between the inputs of the two steps, in a fixed order.
+///
+/// # Errors
+/// [`ReplayError::Read`] where the trace is damaged.
+pub(crate) fn families(pair: &Pair<'_>) -> Result<Vec<Family>, ReplayError> {
+    let mut found = host_writes(pair);
+    state(pair, &mut found);
+    let mut program = arguments(pair);
+    program.extend(presence(pair)?);
+    for side in [Side::A, Side::B] {
+        if let Some(dispatch) = dispatch(pair, side, &program)? {
+            // The other graph's arguments and launches are not inputs of their own.
+            program = vec![dispatch];
+        }
+    }
+    found.extend(program);
+    for side in [Side::A, Side::B] {
+        found.extend(memory(pair, side));
+    }
+    Ok(found)
+}
+
+/// What host writes leave of a buffer, and which of them come after the program began.
+fn net(step: &RecordedStep<'_>, id: BufferId) -> (BTreeMap<u64, u8>, Vec<(u64, Vec<u8>)>) {
+    let mut first = BTreeMap::new();
+    let mut late = Vec::new();
+    for HostWrite { position, buffer, offset, bytes } in &step.record.host_writes {
+        if *buffer != id {
+            continue;
+        }
+        match position {
+            0 => first.extend((*offset..).zip(bytes.iter().copied())),
+            _ => late.push((*offset, bytes.clone())),
+        }
+    }
+    (first, late)
+}
+
+fn host_writes(pair: &Pair<'_>) -> Vec<Family> {
+    let (a, b) = (pair.a, pair.b);
+    let mut buffers: BTreeSet<BufferId> = a.record.host_writes.iter().map(|w| w.buffer).collect();
+    buffers.extend(b.record.host_writes.iter().filter_map(|w| pair.pairing.reversed_of(w.buffer)));
+    let mut found = Vec::new();
+    for id in buffers {
+        let Some(twin) = pair.pairing.of(id) else { continue };
+        let ((first_a, late_a), (first_b, late_b)) = (net(a, id), net(b, twin));
+        let same_start = match (a.before.get(&id), b.before.get(&twin)) {
+            (Some(x), Some(y)) => {
+                let written = first_a.keys().chain(first_b.keys());
+                written.into_iter().all(|&i| x.get(i as usize) == y.get(i as usize))
+            }
+            _ => first_a == first_b,
+        };
+        if same_start && late_a == late_b {
+            continue;
+        }
+        let difference = Difference::Writes { a: id, b: twin };
+        let into_a = vec![format!("write:{}=other", a.short_name(id))];
+        let into_b = Some(vec![format!("write:{}=other", b.short_name(twin))]);
+        found.push(Family::new(difference, into_a, into_b));
+    }
+    found
+}
+
+/// State that differs where no difference in the step's host writes explains it.
+fn state(pair: &Pair<'_>, found: &mut Vec<Family>) {
+    let (a, b) = (pair.a, pair.b);
+    let mut more = Vec::new();
+    for (&id, x) in &a.before {
+        let Some(twin) = pair.pairing.of(id) else { continue };
+        let Some(y) = b.before.get(&twin) else { continue };
+        if x == y {
+            continue;
+        }
+        let written = if found.iter().any(|f| f.difference == (Difference::Writes { a: id, b: twin })) {
+            let (first_a, first_b) = (net(a, id).0, net(b, twin).0);
+            first_a.into_keys().chain(first_b.into_keys()).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let unexplained =
+            x.len() != y.len() || (0..x.len()).any(|i| x[i] != y[i] && !written.contains(&(i as u64)));
+        if unexplained {
+            let into_a = vec![format!("{}=other", a.short_name(id))];
+            let into_b = Some(vec![format!("{}=other", b.short_name(twin))]);
+            more.push(Family::new(Difference::State { a: id, b: twin }, into_a, into_b));
+        }
+    }
+    found.extend(more);
+}
+
+/// How an operand of aligned launches differs.
+fn operand(pair: &Pair<'_>, op: &str, va: &ViewRecord, vb: &ViewRecord) -> Option<Difference> {
+    if pair.pairing.of(va.buffer) != Some(vb.buffer) {
+        return Some(Difference::Binding { a: va.buffer, b: vb.buffer });
+    }
+    let same = (va.offset, &va.shape, &va.strides, va.dtype) == (vb.offset, &vb.shape, &vb.strides, vb.dtype);
+    (!same).then(|| Difference::View { op: op.to_owned(), operand: va.name.clone() })
+}
+
+fn arguments(pair: &Pair<'_>) -> Vec<Family> {
+    let (a, b) = (pair.a, pair.b);
+    let mut found: BTreeMap<Difference, (Vec<Member>, BTreeSet<(usize, usize, String)>)> = BTreeMap::new();
+    for &(i, j) in &pair.alignment.pairs {
+        let (x, y) = (&a.launches[i].record, &b.launches[j].record);
+        for scalar in &x.scalars {
+            if y.scalars.iter().any(|s| s.name == scalar.name && s.value != scalar.value) {
+                let difference = Difference::Scalar { op: x.op.clone(), name: scalar.name.clone() };
+                found.entry(difference).or_default().0.push((i, j));
+            }
+        }
+        for (va, vb) in x.views.iter().zip(&y.views) {
+            if let Some(difference) = operand(pair, &x.op, va, vb) {
+                let entry = found.entry(difference).or_default();
+                entry.0.push((i, j));
+                entry.1.insert((i, j, va.name.clone()));
+            }
+        }
+    }
+    let mut families = Vec::new();
+    for (difference, (mut members, operands)) in found {
+        members.dedup();
+        let patches = |side: Side| match &difference {
+            Difference::Scalar { op, name } => vec![format!("node:{op}.{name}=other")],
+            Difference::Binding { a: x, b: y } => binding_patches(pair, side, (*x, *y), &operands),
+            _ => {
+                let step = pair.side(side);
+                let each = operands.iter().map(|(i, j, name)| {
+                    let number = if side == Side::A { *i } else { *j };
+                    (step.launches[number].record.op.clone(), name.clone())
+                });
+                let each: BTreeSet<_> = each.collect();
+                each.into_iter().map(|(op, name)| format!("node:{op}.{name}=other")).collect()
+            }
+        };
+        let (into_a, into_b) = (patches(Side::A), Some(patches(Side::B)));
+        let operands = operands.into_iter().map(|(_, _, name)| name).collect();
+        families.push(Family { difference, members, operands, into_a, into_b });
+    }
+    families
+}
+
+/// One patch for all operands bound to a buffer where all of them are meant, else one each.
+fn binding_patches(
+    pair: &Pair<'_>,
+    side: Side,
+    (x, y): (BufferId, BufferId),
+    operands: &BTreeSet<(usize, usize, String)>,
+) -> Vec<String> {
+    let step = pair.side(side);
+    let (from, to) = match side {
+        Side::A => (x, pair.pairing.reversed_of(y)),
+        Side::B => (y, pair.pairing.of(x)),
+    };
+    let bound = step.launches.iter().flat_map(|l| &l.record.views).filter(|v| v.buffer == from).count();
+    match to {
+        Some(to) if bound == operands.len() => {
+            vec![format!("bind:{}={}", step.buffer_name(from), step.buffer_name(to))]
+        }
+        _ => operands
+            .iter()
+            .map(|(i, j, name)| {
+                let number = if side == Side::A { i } else { j };
+                format!("node:{number}.{name}=other")
+            })
+            .collect(),
+    }
+}
+
+/// Graphs that a step captures and does not launch.
+pub(crate) fn unlaunched(step: &RecordedStep<'_>) -> Result<Vec<GraphId>, ReplayError> {
+    let program = step.trace().program(step.record.program)?;
+    let launched = |id: GraphId| {
+        program.items.iter().any(|item| matches!(item, Item::GraphLaunch { graph, .. } if *graph == id))
+    };
+    let captured = program.items.iter().filter_map(|item| match item {
+        Item::Capture { graph } if !launched(*graph) => Some(*graph),
+        _ => None,
+    });
+    Ok(captured.collect())
+}
+
+fn presence(pair: &Pair<'_>) -> Result<Vec<Family>, ReplayError> {
+    let mut families = Vec::new();
+    for lacking in [Side::A, Side::B] {
+        let (step, has) = (pair.side(lacking), pair.side(lacking.other()));
+        let only = if lacking == Side::A { &pair.alignment.only_b } else { &pair.alignment.only_a };
+        let mut left: Vec<usize> = only.clone();
+        let mut taken = Vec::new();
+        let mut graphs = Vec::new();
+        for graph in unlaunched(step)? {
+            let nodes = nodes(step.trace(), graph)?;
+            let matched: Vec<usize> = nodes
+                .iter()
+                .filter_map(|node| left.iter().copied().find(|&n| alike(node, &has.launches[n])))
+                .collect();
+            if !matched.is_empty() && matched.len() == nodes.len() {
+                left.retain(|n| !matched.contains(n));
+                taken.extend(matched);
+                graphs.push(graph);
+            }
+        }
+        if !graphs.is_empty() {
+            let launch = graphs.iter().map(|g| format!("graph:{}=launch", g.0)).collect();
+            let skip = Some(taken.iter().map(|n| format!("launch:{n}=skip")).collect());
+            families.push(oriented(Difference::Unlaunched { side: lacking }, lacking, launch, skip, taken));
+        }
+        let mut by_op: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for &n in &left {
+            by_op.entry(&has.launches[n].record.op).or_default().push(n);
+        }
+        for (op, numbers) in by_op {
+            let all_of_op = only.iter().filter(|&&n| has.launches[n].record.op == op).count();
+            let insert = if all_of_op == numbers.len() {
+                vec![format!("launch:other:{op}=insert")]
+            } else {
+                numbers.iter().map(|n| format!("launch:other:{n}=insert")).collect()
+            };
+            let skip = Some(numbers.iter().map(|n| format!("launch:{n}=skip")).collect());
+            let difference = Difference::Missing { lacking, op: op.to_owned() };
+            families.push(oriented(difference, lacking, insert, skip, numbers));
+        }
+    }
+    Ok(families)
+}
+
+fn oriented(
+    difference: Difference,
+    lacking: Side,
+    add: Vec<String>,
+    take: Option<Vec<String>>,
+    numbers: Vec<usize>,
+) -> Family {
+    let (into_a, into_b) = match (lacking, take) {
+        (Side::A, take) => (add, take),
+        (Side::B, take) => (take.unwrap_or_default(), Some(add)),
+    };
+    let mut family = Family::new(difference, into_a, into_b);
+    family.members = numbers.into_iter().map(|n| (n, n)).collect();
+    family
+}
+
+/// Whether a node is the same launch as one of the other run.
+fn alike(node: &twinstep_traces::LaunchRecord, launch: &StepLaunch) -> bool {
+    let record = &launch.record;
+    node.op == record.op
+        && node.label == record.label
+        && node.views.len() == record.views.len()
+        && node.views.iter().zip(&record.views).all(|(x, y)| x.shape == y.shape && x.name == y.name)
+}
+
+/// Whether launching another captured graph would give the other run's very launches.
+fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Family>, ReplayError> {
+    if program.is_empty() {
+        return Ok(None);
+    }
+    let step = pair.side(side);
+    let launched: BTreeSet<u32> = step.launches.iter().filter_map(|l| l.graph).map(|g| g.0).collect();
+    let [graph] = launched.iter().copied().collect::<Vec<_>>()[..] else { return Ok(None) };
+    for other in step.trace().graphs().iter().filter(|g| !launched.contains(&g.id.0)) {
+        let Ok(records) = nodes(step.trace(), other.id) else { continue };
+        let item = step.launches.iter().find(|l| l.graph.is_some_and(|g| g.0 == graph)).map_or(0, |l| l.item);
+        let swapped: Vec<StepLaunch> =
+            records.into_iter().map(|record| StepLaunch { item, graph: Some(other.id), record }).collect();
+        let rest = step.launches.iter().filter(|l| l.graph.is_none_or(|g| g.0 != graph)).cloned();
+        let mut launches: Vec<StepLaunch> = rest.chain(swapped).collect();
+        launches.sort_by_key(|l| l.item);
+        let twin = pair.side(side.other());
+        let alignment = align((step.trace(), &launches), (twin.trace(), &twin.launches));
+        let complete = alignment.only_a.is_empty() && alignment.only_b.is_empty();
+        let pairing = if side == Side::A { pair.pairing.clone() } else { pair.pairing.reversed() };
+        let equal = |&(i, j): &(usize, usize)| {
+            let (x, y) = (&launches[i].record, &twin.launches[j].record);
+            x.scalars == y.scalars
+                && x.views.iter().zip(&y.views).all(|(x, y)| {
+                    pairing.of(x.buffer) == Some(y.buffer) && x.offset == y.offset && x.shape == y.shape
+                })
+        };
+        if complete && alignment.pairs.iter().all(equal) {
+            let difference = Difference::Dispatch { side, launched: graph, right: other.id.0 };
+            let swap = vec![format!("graph:{graph}=graph:{}", other.id.0)];
+            let back: Vec<String> = match side {
+                Side::A => program.iter().flat_map(|f| f.into_b.clone().unwrap_or_default()).collect(),
+                Side::B => program.iter().flat_map(|f| f.into_a.clone()).collect(),
+            };
+            let mut family = match side {
+                Side::A => Family::new(difference, swap, Some(back)),
+                Side::B => Family::new(difference, back, Some(swap)),
+            };
+            family.members = program.iter().flat_map(|f| f.members.clone()).collect();
+            return Ok(Some(family));
+        }
+    }
+    Ok(None)
+}
+
+/// Buffers that share memory with another one here and not in the other run.
+fn memory(pair: &Pair<'_>, side: Side) -> Vec<Family> {
+    let step = pair.side(side);
+    let used: BTreeSet<BufferId> = step
+        .launches
+        .iter()
+        .flat_map(|l| &l.record.views)
+        .map(|v| v.buffer)
+        .chain(step.before.keys().copied())
+        .chain(step.after.keys().copied())
+        .collect();
+    let overlap = |trace: &twinstep_traces::Trace, x: BufferId, y: BufferId| {
+        let range = |id| {
+            let record = trace.buffer(id).filter(|r| r.role != Role::Weight)?;
+            let start = record.address?;
+            Some((start, start.checked_add(record.bytes)?))
+        };
+        range(x).zip(range(y)).is_some_and(|((a, b), (c, d))| a < d && c < b)
+    };
+    let written: BTreeSet<BufferId> =
+        step.launches.iter().flat_map(|l| &l.record.views).filter(|v| writes(v)).map(|v| v.buffer).collect();
+    let used: Vec<BufferId> = used.into_iter().collect();
+    let mut found = Vec::new();
+    for (k, &later) in used.iter().enumerate() {
+        for &earlier in &used[..k] {
+            // Sharing what nobody writes here changes nothing in this step.
+            if !(written.contains(&later) || written.contains(&earlier))
+                || !overlap(step.trace(), earlier, later)
+            {
+                continue;
+            }
+            let twins = match side {
+                Side::A => pair.pairing.of(earlier).zip(pair.pairing.of(later)),
+                Side::B => pair.pairing.reversed_of(earlier).zip(pair.pairing.reversed_of(later)),
+            };
+            if twins.is_some_and(|(x, y)| overlap(pair.side(side.other()).trace(), x, y)) {
+                continue;
+            }
+            let difference = Difference::Memory { side, buffer: later, with: earlier };
+            let own = vec![format!("memory:{}=own", step.short_name(later))];
+            found.push(match side {
+                Side::A => Family::new(difference, own, None),
+                Side::B => Family::new(difference, Vec::new(), Some(own)),
+            });
+        }
+    }
+    found
+}
