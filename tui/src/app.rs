@@ -9,6 +9,7 @@ mod areas;
 mod axes;
 mod command;
 mod draw;
+mod findings;
 mod fuzzy;
 mod keys;
 mod needs;

@@ -5,11 +5,12 @@ use twinstep_replayer::{At, BesideBuffer};
 use twinstep_traces::Role;
 
 use super::Effect;
+use super::findings::Jump;
 use super::keys::{Action, View};
 use super::patches;
 use super::state::{App, Difference, Mode, Overlay, Pane, Prompt, index_of};
 use super::update::{go_to, start};
-use super::work::{Job, Jump, Kind, Point};
+use super::work::{Job, Kind, Point};
 
 /// Lines that a page moves.
 fn page(app: &App) -> i64 {
@@ -113,13 +114,18 @@ pub(crate) fn perform(app: &mut App, action: Action, effects: &mut Vec<Effect>) 
                 return;
             };
             show(app, View::History);
-            start(app, Job::History { side: app.side, at, element }, effects);
+            let after = app.point != Point::Before;
+            start(app, Job::History { side: app.side, at, element, after }, effects);
         }
         Action::FindCause => {
             show(app, View::Explain);
             start(app, Job::Explain, effects);
         }
-        Action::Check => start(app, Job::Check, effects),
+        Action::Check => {
+            show(app, View::Explain);
+            app.explain = None;
+            start(app, Job::Check, effects);
+        }
     }
 }
 
@@ -234,8 +240,7 @@ fn move_by(app: &mut App, down: i64, right: i64) {
             }
         }
         View::Explain | View::History => {
-            let found = if app.view == View::Explain { &app.explain } else { &app.history };
-            let len = found.as_ref().map_or(0, |f| f.rows.len());
+            let len = app.listed().map_or(0, |f| f.lines.len());
             app.evidence = shift(app.evidence, down, len);
         }
     }
@@ -284,8 +289,7 @@ fn enter(app: &mut App) {
             }
         }
         View::Explain | View::History => {
-            let found = if app.view == View::Explain { &app.explain } else { &app.history };
-            let jump = found.as_ref().and_then(|f| f.rows.get(app.evidence)).and_then(|e| e.jump.clone());
+            let jump = app.listed().and_then(|f| f.lines.get(app.evidence)).and_then(|e| e.jump.clone());
             match jump {
                 Some(jump) => jump_to(app, &jump),
                 None => app.say("this line speaks of no place"),
@@ -328,13 +332,15 @@ fn jump_to(app: &mut App, jump: &Jump) {
         go_to(app, at);
     }
     if let Some(launch) = jump.launch {
-        app.step.launch = launch;
+        app.step.wanted = Some(launch);
         app.step.pane = Pane::Launches;
+        app.side = launch.0;
         show(app, View::Step);
-    }
-    if let Some(name) = &jump.buffer {
+    } else if let Some(name) = &jump.buffer {
         open(app, name);
-        app.values.wanted = Some(jump.element.clone());
+        app.values.cursor = jump.element;
+    } else {
+        show(app, View::Step);
     }
 }
 

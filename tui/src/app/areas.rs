@@ -148,6 +148,13 @@ pub(crate) fn step(body: Rect, pane: Pane) -> Step {
     }
 }
 
+/// The list of evidence, and the line under the cursor in full.
+pub(crate) fn evidence(body: Rect) -> (Rect, Rect) {
+    let [list, detail] =
+        Layout::vertical([Constraint::Min(2), Constraint::Length((body.height / 3).min(7))]).areas(body);
+    (list, detail)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

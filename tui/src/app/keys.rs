@@ -276,7 +276,7 @@ bindings! {
     [] ClearWatches, "clear-watches", "forget all watches and breaks", "", [] Always;
     [C('H')] FindHistory, "history", "who wrote this element last", "history", [Step, Values] Always;
     [C('E')] FindCause, "explain", "look for the cause, in the background", "explain", [Timeline, Explain] Always;
-    [] Check, "check", "look for broken rules in each run", "", [] Always;
+    [C('K')] Check, "check", "look for mistakes in each run: checks and the model's rules", "check", [Timeline, Explain] Always;
 }
 
 impl Binding {

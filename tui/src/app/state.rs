@@ -8,10 +8,11 @@ use tui_input::Input;
 use twinstep_replayer::{At, Beside, BesideBuffer, CodeGrid, KvMap, Rerun, Sound};
 use twinstep_traces::{BufferRecord, Role};
 
+use super::findings::Findings;
 use super::fuzzy;
 use super::keys::{Action, View};
 use super::theme::{Heat, Theme};
-use super::work::{Elements, Findings, Kind, Outcome, Point, RunInfo, Side};
+use super::work::{Elements, Kind, Outcome, Point, RunInfo, Side};
 use crate::failure::escape;
 
 /// One step of both runs.
@@ -85,6 +86,8 @@ pub(crate) struct StepState {
     pub(crate) row: usize,
     /// Cursor among launches.
     pub(crate) launch: usize,
+    /// Launch to go to once the step is read, by its number on a side.
+    pub(crate) wanted: Option<(Side, usize)>,
     pub(crate) filter: String,
     pub(crate) role: Option<Role>,
     pub(crate) differing: bool,
@@ -238,6 +241,7 @@ impl App {
                 pane: Pane::Buffers,
                 row: 0,
                 launch: 0,
+                wanted: None,
                 filter: String::new(),
                 role: None,
                 differing: false,
@@ -441,12 +445,20 @@ impl App {
         self.message = Some(Message { text: text.into(), bad: true });
     }
 
+    /// What the evidence or history screen lists.
+    pub(crate) fn listed(&self) -> Option<&Findings> {
+        match self.view {
+            View::History => self.history.as_ref(),
+            _ => self.explain.as_ref().or(self.check.as_ref()),
+        }
+    }
+
     /// The heat of a row, broken rules included.
     pub(crate) fn heat(&self, row: &Row) -> Heat {
         let broken = self
             .check
             .iter()
-            .flat_map(|c| &c.rows)
+            .flat_map(|c| &c.lines)
             .any(|e| e.jump.as_ref().and_then(|j| j.at) == Some(row.at));
         if broken { Heat::RuleBroken } else { row.heat }
     }

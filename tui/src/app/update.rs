@@ -17,7 +17,7 @@ use super::keys::{self, Action, BINDINGS, Binding, Key, View};
 use super::needs::needs;
 use super::state::{App, Message, Overlay, Pane, Prompt, top};
 use super::theme::Heat;
-use super::work::{Job, Kind, Output, Point};
+use super::work::{Job, Kind, Output, Point, Side};
 use super::{Effect, Event};
 
 /// How long a tick is.
@@ -211,8 +211,17 @@ pub(crate) fn go_to(app: &mut App, at: twinstep_replayer::At) {
     }
 }
 
-/// Takes the cursor to an element that was asked for before the buffer's shape was known.
+/// Takes the cursors to a launch and an element that were asked for before the step was read.
 fn find_wanted(app: &mut App) {
+    if let (Some((side, number)), Some(beside)) = (app.step.wanted, app.beside()) {
+        let of = |l: &twinstep_replayer::BesideLaunch| {
+            let there = if side == Side::A { &l.a } else { &l.b };
+            there.as_ref().map(|s| s.number)
+        };
+        let row = beside.launches.iter().position(|l| of(l) == Some(number));
+        app.step.launch = row.unwrap_or(0);
+        app.step.wanted = None;
+    }
     let Some(shape) = app.chosen().and_then(|b| b.record()).map(|r| r.shape.clone()) else { return };
     let Some(index) = app.values.wanted.take() else { return };
     let place = |axis: usize| index.get(axis).copied().unwrap_or(0);
@@ -397,11 +406,10 @@ fn clicked(app: &mut App, areas: &Areas, at: Position, effects: &mut Vec<Effect>
         }
         View::Explain | View::History => {
             let before = app.evidence;
-            let rows = if app.view == View::Explain { &app.explain } else { &app.history };
-            let len = rows.as_ref().map_or(0, |f| f.rows.len());
-            let Some(line) = areas::line_at(areas.body, at) else { return };
-            app.evidence =
-                (top(app.evidence, len, areas::lines(areas.body)) + line).min(len.saturating_sub(1));
+            let len = app.listed().map_or(0, |f| f.lines.len());
+            let list = areas::evidence(areas.body).0;
+            let Some(line) = areas::line_at(list, at) else { return };
+            app.evidence = (top(app.evidence, len, areas::lines(list)) + line).min(len.saturating_sub(1));
             app.evidence == before
         }
         View::Values => {

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use twinstep_replayer as replayer;
 use twinstep_replayer::{
-    At, Beside, CodeGrid, DiffReport, Distance, KvMap, Rerun, Sound, StepReport, Summary,
+    At, Beside, CodeGrid, DiffReport, Distance, ExplainOptions, Finding, HistoryOptions, KvMap, ReplayError,
+    Rerun, Sound, StepReport, Summary,
 };
-use twinstep_traces::{BufferId, DType, StepKind, Trace};
+use twinstep_traces::{BufferId, DType, Trace};
 
+use super::findings::{self, Findings};
 use crate::failure::escape;
+use crate::rules::RuleSet;
 use crate::weights::Weights;
 
 /// One of the two runs.
@@ -110,33 +113,13 @@ pub(crate) enum Job {
     Compare,
     Beside(At),
     Read(Window),
-    Memory {
-        at: At,
-        launches: [Option<usize>; 2],
-        shown: usize,
-    },
-    Outcome {
-        at: At,
-        side: Side,
-        patches: Vec<String>,
-    },
+    Memory { at: At, launches: [Option<usize>; 2], shown: usize },
+    Outcome { at: At, side: Side, patches: Vec<String> },
     Codes(u32),
-    Kv {
-        at: At,
-        after: bool,
-    },
+    Kv { at: At, after: bool },
     Sound(u32),
-    Watch {
-        conditions: Vec<String>,
-        from: At,
-        forward: bool,
-    },
-    #[expect(dead_code, reason = "read by the history query, which is not in this build")]
-    History {
-        side: Side,
-        at: At,
-        element: String,
-    },
+    Watch { conditions: Vec<String>, from: At, forward: bool },
+    History { side: Side, at: At, element: String, after: bool },
     Explain,
     Check,
 }
@@ -199,29 +182,6 @@ pub(crate) struct Elements {
     pub(crate) missing: [String; 2],
 }
 
-/// A line of evidence and the place it speaks of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Evidence {
-    pub(crate) text: String,
-    pub(crate) jump: Option<Jump>,
-}
-
-/// A place to jump to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Jump {
-    pub(crate) at: Option<At>,
-    pub(crate) buffer: Option<String>,
-    pub(crate) element: Vec<u64>,
-    pub(crate) launch: Option<usize>,
-}
-
-/// What a cause search, a check or a history found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Findings {
-    pub(crate) headline: String,
-    pub(crate) rows: Vec<Evidence>,
-}
-
 /// What a patched step gave.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
@@ -260,11 +220,8 @@ pub(crate) enum Output {
         sounds: [Option<Arc<Sound>>; 2],
     },
     Watch(Option<(At, String)>),
-    #[expect(dead_code, reason = "what the history query, which is not in this build, gives")]
     History(Findings),
-    #[expect(dead_code, reason = "what the cause search, which is not in this build, gives")]
     Explain(Findings),
-    #[expect(dead_code, reason = "what the checks, which are not in this build, give")]
     Check(Findings),
 }
 
@@ -273,6 +230,7 @@ pub(crate) struct Bench {
     traces: Mutex<[Option<Arc<Trace>>; 2]>,
     paths: [Option<PathBuf>; 2],
     weights: Weights,
+    rules: Option<RuleSet>,
 }
 
 type Done<T> = Result<T, String>;
@@ -285,7 +243,12 @@ impl Bench {
     /// A bench with traces that are open already.
     pub(crate) fn new(a: (PathBuf, Trace), b: Option<(PathBuf, Trace)>, weights: Weights) -> Bench {
         let (path_b, b) = b.map_or((None, None), |(path, trace)| (Some(path), Some(Arc::new(trace))));
-        Bench { traces: Mutex::new([Some(Arc::new(a.1)), b]), paths: [Some(a.0), path_b], weights }
+        Bench {
+            traces: Mutex::new([Some(Arc::new(a.1)), b]),
+            paths: [Some(a.0), path_b],
+            weights,
+            rules: RuleSet::new(None).ok(),
+        }
     }
 
     fn trace(&self, side: Side) -> Option<Arc<Trace>> {
@@ -366,7 +329,35 @@ impl Bench {
                 let hit = replayer::next_stop(&a, b.as_deref(), &conditions, from, forward, &stop);
                 hit.map(|hit| Output::Watch(hit.map(|h| (h.at, h.text)))).map_err(text)
             }
-            Job::History { .. } | Job::Explain | Job::Check => Err(NOT_HERE.to_owned()),
+            Job::History { side, at, element, after } => {
+                let trace = self.trace(side).ok_or_else(|| format!("there is no run {}", side.name()))?;
+                let options = HistoryOptions { after, ..HistoryOptions::default() };
+                let report = replayer::history(&trace, &element, at, options).map_err(text)?;
+                Ok(Output::History(findings::of_history(&report, side, &trace)))
+            }
+            Job::Explain => {
+                let (a, b) = self.pair()?;
+                let found = |trace: &Trace| self.findings(trace);
+                let options = ExplainOptions { control: None, budget: replayer::BUDGET, findings: &found };
+                let report = replayer::explain(&a, &b, &self.weights, &options, &mut |_| {}).map_err(text)?;
+                Ok(Output::Explain(findings::of_explain(&report, [&a, &b])))
+            }
+            Job::Check => {
+                let (a, b) = (self.a()?, self.trace(Side::B));
+                let mut found = vec![(Side::A, self.findings(&a).map_err(text)?)];
+                if let Some(b) = &b {
+                    found.push((Side::B, self.findings(b).map_err(text)?));
+                }
+                Ok(Output::Check(findings::of_check(&found, [Some(&a), b.as_deref()])))
+            }
+        }
+    }
+
+    /// What checks and rules find on one trace.
+    fn findings(&self, trace: &Trace) -> Result<Vec<Finding>, ReplayError> {
+        match &self.rules {
+            Some(rules) => rules.findings(trace),
+            None => Ok(replayer::check(trace)?.findings),
         }
     }
 
@@ -479,18 +470,9 @@ impl Bench {
     }
 }
 
-/// Said of what another version of the program can do.
-pub(crate) const NOT_HERE: &str = "not in this build";
-
 fn run_info(trace: &Trace, path: &Path) -> Done<RunInfo> {
     let run = trace.run();
-    let mut step = "the trace has no step".to_owned();
-    for index in 0..trace.step_count() {
-        if matches!(trace.step(index).map_err(text)?.kind, StepKind::Prefill | StepKind::Decode) {
-            step = replayer::info(trace).map_err(text)?.capabilities.step;
-            break;
-        }
-    }
+    let able = replayer::info(trace).map_err(text)?.capabilities;
     Ok(RunInfo {
         path: escape(&path.display().to_string()),
         mode: escape(&run.mode),
@@ -499,9 +481,10 @@ fn run_info(trace: &Trace, path: &Path) -> Done<RunInfo> {
         complete: trace.complete(),
         recording: trace.recording(),
         steps: replayer::step_list(trace).map_err(text)?,
-        step,
-        explain: NOT_HERE.to_owned(),
-        check: NOT_HERE.to_owned(),
-        history: NOT_HERE.to_owned(),
+        // A cause is shown by re-execution.
+        explain: able.step.clone(),
+        step: able.step,
+        check: able.check,
+        history: able.history,
     })
 }

@@ -27,7 +27,9 @@ fn lane(kind: Kind) -> usize {
     match kind {
         Kind::Beside | Kind::Read | Kind::Codes | Kind::Kv | Kind::Sound => 0,
         Kind::Follow | Kind::Compare => 1,
-        Kind::Memory | Kind::Outcome | Kind::Watch | Kind::History | Kind::Explain | Kind::Check => 2,
+        Kind::Memory | Kind::Outcome | Kind::Watch => 2,
+        // These take long and cannot be stopped half-way.
+        Kind::History | Kind::Explain | Kind::Check => 3,
     }
 }
 

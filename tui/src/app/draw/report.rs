@@ -8,7 +8,7 @@ use crate::app::areas;
 use crate::app::keys::Action;
 use crate::app::patches::{command_line, verdict};
 use crate::app::state::{App, top};
-use crate::app::work::{Findings, Kind};
+use crate::app::work::Kind;
 use crate::failure::escape;
 
 /// The patches, the verdict in a sentence, and every output with what it equals.
@@ -117,52 +117,64 @@ fn export(app: &App, area: Rect, y: u16, buf: &mut Buffer) {
 }
 
 pub(crate) fn explain(app: &App, area: Rect, buf: &mut Buffer) {
-    let found = app.explain.as_ref().or(app.check.as_ref());
-    findings(
-        app,
-        found,
-        Kind::Explain,
-        Action::FindCause,
-        "E looks for the cause, in the background",
-        area,
-        buf,
-    );
+    let hint = "E looks for the cause, K for mistakes in each run, both in the background";
+    let busy = [Kind::Explain, Kind::Check];
+    findings(app, &busy, Action::FindCause, hint, area, buf);
 }
 
 pub(crate) fn history(app: &App, area: Rect, buf: &mut Buffer) {
     let hint = "H on an element (3) or a buffer (2) finds who wrote it";
-    findings(app, app.history.as_ref(), Kind::History, Action::FindHistory, hint, area, buf);
+    findings(app, &[Kind::History], Action::FindHistory, hint, area, buf);
 }
 
-fn findings(
-    app: &App,
-    found: Option<&Findings>,
-    kind: Kind,
-    action: Action,
-    hint: &str,
-    area: Rect,
-    buf: &mut Buffer,
-) {
+fn findings(app: &App, kinds: &[Kind], action: Action, hint: &str, area: Rect, buf: &mut Buffer) {
     let theme = app.theme;
-    let Some(found) = found else {
-        let text =
-            if app.running.contains_key(&kind) { format!("{} ...", kind.doing()) } else { hint.to_owned() };
+    let busy = kinds.iter().find(|kind| app.running.contains_key(kind));
+    let (list, detail) = areas::evidence(area);
+    let Some(found) = app.listed().filter(|_| busy.is_none()) else {
+        let text = busy.map_or(hint.to_owned(), |kind| format!("{} ...", kind.doing()));
         Pen::at(buf, area, 0).put(text, theme.head());
-        let reason = app.failed.get(&kind).cloned().or_else(|| app.unavailable(action));
-        if let Some(reason) = reason {
+        let failed = kinds.iter().find_map(|kind| app.failed.get(kind)).cloned();
+        if let Some(reason) = failed.or_else(|| app.unavailable(action)) {
             Pen::at(buf, area, 1).put(reason, theme.bad());
         }
         return;
     };
-    Pen::at(buf, area, 0).put(escape(&found.headline), theme.head());
-    let height = areas::lines(area);
-    let first = top(app.evidence, found.rows.len(), height);
-    for (i, row) in found.rows.iter().enumerate().skip(first).take(height) {
+    let style = if found.good { theme.good() } else { theme.bad() };
+    Pen::at(buf, list, 0).put(escape(&found.headline), style.patch(theme.head()));
+    let height = areas::lines(list);
+    let first = top(app.evidence, found.lines.len(), height);
+    for (i, line) in found.lines.iter().enumerate().skip(first).take(height) {
         let y = (i - first) as u16 + 1;
-        let arrow = if row.jump.is_some() { "> " } else { "  " };
-        Pen::at(buf, area, y).put(arrow, theme.key()).put(escape(&row.text), theme.plain());
+        let arrow = if line.jump.is_some() { "> " } else { "  " };
+        let text = cut(&line.text, usize::from(list.width.saturating_sub(2)));
+        Pen::at(buf, list, y).put(arrow, theme.key()).put(text, theme.plain());
         if i == app.evidence {
-            Pen::at(buf, area, y).line(theme.cursor());
+            Pen::at(buf, list, y).line(theme.cursor());
         }
     }
+    if let Some(line) = found.lines.get(app.evidence) {
+        Pen::at(buf, detail, 0).put("─".repeat(usize::from(detail.width)), theme.dim());
+        for (y, part) in wrapped(line.text.trim(), usize::from(detail.width)).iter().enumerate() {
+            Pen::at(buf, detail, y as u16 + 1).put(part, theme.plain());
+        }
+    }
+}
+
+/// A text in lines of a width, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().map_or(0, |l| l.chars().count());
+        let need = word.chars().count();
+        match lines.last_mut() {
+            Some(line) if last == 0 => line.push_str(word),
+            Some(line) if last + 1 + need <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

@@ -43,8 +43,11 @@ screens! {
     patch_waiting "\n/last_codes\no7";
     patch_outcome "\nx/last_codes\noR7";
     patched_column "\nx/last_codes\noR2/codes_out\n\n";
-    explain "8";
-    history "9";
+    explain_none "8";
+    explain "E";
+    check "K";
+    history_none "9";
+    history "\n/hidden\n\nH";
     help "?";
     palette ":";
     palette_typed ":wat";

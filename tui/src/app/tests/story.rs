@@ -257,3 +257,60 @@ fn a_filter_is_no_search_and_keeps_its_hit_when_it_goes() {
     assert!(driver.app.buffers().len() > 10);
     assert_eq!(driver.app.picked().unwrap().name(), "last_codes");
 }
+
+#[test]
+fn the_cause_is_found_and_its_evidence_leads_to_the_place() {
+    let mut driver = pair();
+    driver.keys("E");
+    driver.shows("verdict: ");
+    driver.shows("(proven)");
+    let lines = driver.app.explain.clone().unwrap().lines;
+    let speaks = lines.iter().position(|l| l.jump.as_ref().is_some_and(|j| j.launch.is_some()));
+    let line = speaks.expect("some evidence speaks of a launch");
+    driver.app.evidence = line;
+    let jump = lines[line].jump.clone().unwrap();
+    driver.keys("\n");
+    assert_eq!(driver.app.view, View::Step);
+    assert_eq!(driver.app.at(), jump.at);
+    let (side, number) = jump.launch.unwrap();
+    let beside = driver.app.beside().unwrap();
+    let row = &beside.launches[driver.app.step.launch];
+    let there = if side == Side::A { &row.a } else { &row.b };
+    assert_eq!(there.as_ref().unwrap().number, number);
+}
+
+#[test]
+fn a_wrong_value_leads_to_who_wrote_it() {
+    let mut driver = pair();
+    driver.keys("\n/hidden\n\nH");
+    driver.shows("writers of hidden@0");
+    let first = driver.app.history.clone().unwrap().lines[0].clone();
+    assert!(first.text.contains("final_norm") || first.text.contains("norm"), "{}", first.text);
+    driver.keys("\n");
+    assert_eq!((driver.app.view, driver.app.at()), (View::Step, first.jump.clone().unwrap().at));
+    let written = &driver.app.beside().unwrap().launches[driver.app.step.launch];
+    assert_eq!(written.a.as_ref().unwrap().number, first.jump.unwrap().launch.unwrap().1);
+    // What a launch read is a place as well.
+    driver.keys("9j\n");
+    assert_eq!(driver.app.view, View::Values);
+}
+
+#[test]
+fn what_checks_find_marks_the_timeline() {
+    let mut driver = pair();
+    driver.keys("K");
+    let found = driver.app.check.clone().unwrap();
+    driver.shows(&found.headline);
+    driver.keys("1");
+    let broken = driver.app.rows.iter().filter(|r| driver.app.heat(r) == crate::app::theme::Heat::RuleBroken);
+    let places = found.lines.iter().filter_map(|l| l.jump.as_ref()?.at);
+    assert_eq!(
+        broken.count(),
+        places
+            .collect::<Vec<_>>()
+            .iter()
+            .map(|at| driver.app.row_of(*at))
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
+    );
+}
