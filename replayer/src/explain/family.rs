@@ -171,7 +171,8 @@ fn state(pair: &Pair<'_>, found: &mut Vec<Family>) {
     for (&id, x) in &a.before {
         let Some(twin) = pair.pairing.of(id) else { continue };
         let Some(y) = b.before.get(&twin) else { continue };
-        if x == y {
+        // Buffers of other sizes are told apart by the operands that are bound to them.
+        if x == y || x.len() != y.len() {
             continue;
         }
         let written = if found.iter().any(|f| f.difference == (Difference::Writes { a: id, b: twin })) {
