@@ -242,9 +242,14 @@ fn branch(context: &Context<'_>, i: usize, lacking: Side, set: &BTreeSet<usize>)
         _ => false,
     };
     let replaced: BTreeSet<usize> = set.iter().copied().filter(replaces).collect();
-    let decision = decided(step, graph);
+    // A launch that ran beside the capture was not decided against.
+    let ran_beside = family.members.iter().any(|m| {
+        let launch = &has.launches[m.0].record;
+        beside(step, graph, &launch.op, &launch.label).is_some()
+    });
     // Another launch in its place may as well mean that the other run has one too many: only a decision on
     // record tells.
+    let decision = decided(step, graph).filter(|_| !ran_beside);
     decision.as_ref()?;
     let numbers = context.numbers(family, lacking.other());
     let mut sentence = format!(
@@ -554,7 +559,8 @@ fn view(context: &Context<'_>, family: &Family, op: &str, operand: &str) -> Caus
     let letter = context.letter(at);
     let shapes =
         format!("{:?} in {letter}, {:?} in {}", mine.shape, theirs.shape, context.letter(at.other()));
-    let kind = if side.is_some() && outcome_in_padding(context.pair) {
+    let padding = outcome_in_padding(context.pair) || in_padding(step, mine, theirs);
+    let kind = if side.is_some() && padding {
         Kind::PaddingLeak
     } else if scratch && smaller && elements(mine) < elements(theirs) {
         Kind::UndersizedWorkspace
@@ -566,16 +572,36 @@ fn view(context: &Context<'_>, family: &Family, op: &str, operand: &str) -> Caus
             format!("the workspace {name} is too small in {letter}: {operand} of {what} is {shapes}")
         }
         Kind::PaddingLeak => {
-            format!("{operand} of {what} is {shapes}, and only rows that no request occupies differ")
+            format!("{operand} of {what} is {shapes}: rows that no request occupies make the difference")
         }
         _ => format!("{operand} of {what} is {shapes}"),
     };
     let mut cause = cause(kind, side, sentence);
     cause.node = numbers.first().map(|&n| (at, n));
     cause.graph = numbers.first().and_then(|&n| context.graph_of(at, n));
-    cause.buffers = vec![name];
+    // Of rows that are left out, those that are not written leak; what is read of them is in order.
+    if kind != Kind::PaddingLeak || writes(mine) {
+        cause.buffers = vec![name];
+    }
     cause.arguments = vec![operand.to_owned()];
     cause
+}
+
+/// Whether two views of a buffer with rows differ in how many rows they have, and both have the occupied one.
+fn in_padding(
+    step: &RecordedStep<'_>,
+    mine: &twinstep_traces::ViewRecord,
+    theirs: &twinstep_traces::ViewRecord,
+) -> bool {
+    let row = occupied(step);
+    let rows = |v: &twinstep_traces::ViewRecord| v.shape.first().copied().unwrap_or(0);
+    let has_rows =
+        step.trace().buffer(mine.buffer).is_some_and(|b| crate::statistic::has_rows(step.trace(), b));
+    has_rows
+        && mine.offset == theirs.offset
+        && mine.shape.get(1..) == theirs.shape.get(1..)
+        && rows(mine) != rows(theirs)
+        && rows(mine).min(rows(theirs)) > row
 }
 
 fn unlaunched(context: &Context<'_>, family: &Family, side: Side) -> Cause {
