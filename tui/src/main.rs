@@ -22,6 +22,7 @@ mod step;
 mod trace_file;
 mod verify;
 mod weights;
+mod wrap;
 
 use std::process::ExitCode;
 

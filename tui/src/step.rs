@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::output::{Output, Status};
 use crate::trace_file::{failed, open};
 use crate::weights::Weights;
+use crate::wrap;
 
 /// Execute one step again, with buffers patched.
 #[derive(Debug, clap::Args)]
@@ -43,8 +44,8 @@ pub(crate) fn execute(
     step(&trace, other.as_ref(), at, patches, weights).map_err(|e| failed(&e))
 }
 
-/// The report as lines.
-pub(crate) fn show(report: &StepReport) -> Vec<String> {
+/// The report as lines of at most `width` columns.
+pub(crate) fn show(report: &StepReport, width: usize) -> Vec<String> {
     let mut lines = vec![match report.self_check {
         "equal" => format!("step {} executed again gives what was recorded (self-check equal)", report.at),
         _ => format!(
@@ -52,19 +53,22 @@ pub(crate) fn show(report: &StepReport) -> Vec<String> {
             report.at
         ),
     }];
-    for patch in &report.patches {
-        lines.push(match &patch.no_effect {
-            Some(reason) => format!("patch {}: no effect: {reason}", patch.patch),
+    for group in report.patches.chunk_by(|x, y| x.no_effect.is_some() && x.no_effect == y.no_effect) {
+        let texts: Vec<&str> = group.iter().map(|patch| patch.patch.as_str()).collect();
+        let texts = wrap::names(&texts).join(" ");
+        lines.push(match &group[0].no_effect {
+            Some(reason) => format!("patch {texts}: no effect: {reason}"),
             None => format!(
-                "patch {}: {} bytes changed, read by {}",
-                patch.patch,
-                patch.bytes_changed,
-                patch.read_by.join(", ")
+                "patch {texts}: {} bytes changed, read by {}",
+                group[0].bytes_changed,
+                wrap::names(&group[0].read_by).join(", ")
             ),
         });
     }
     let names = |wanted: &dyn Fn(&twinstep_replayer::OutputReport) -> bool| -> Vec<String> {
-        report.outputs.iter().filter(|o| wanted(o)).map(|o| o.buffer.clone()).collect()
+        let buffers: Vec<&str> =
+            report.outputs.iter().filter(|o| wanted(o)).map(|o| o.buffer.as_str()).collect();
+        wrap::names(&buffers)
     };
     if !report.patches.is_empty() {
         let changed = names(&|o| o.changed);
@@ -87,13 +91,13 @@ pub(crate) fn show(report: &StepReport) -> Vec<String> {
     if !report.not_compared.is_empty() {
         lines.push(format!("recorded on one side only, not compared: {}", report.not_compared.join(" ")));
     }
-    lines
+    lines.iter().flat_map(|line| wrap::fill(line, width, 2)).collect()
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let report =
         execute(&args.a, args.b.as_deref(), &args.at, &args.patches, &Weights::new(args.weights.as_ref()))?;
-    for line in show(&report) {
+    for line in show(&report, wrap::width()) {
         out.line(line)?;
     }
     out.document(&report)?;
