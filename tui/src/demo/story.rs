@@ -275,11 +275,11 @@ fn outlier(places: Places) -> String {
     let figures = format!("of the {of} means of its run, {a} are lower than that of step 2; in B {b} are");
     match (a, b) {
         (0, 1..) => format!(
-            "As in the report it is the eager profile (A) whose step 2 stands out: {figures}. With other sentences \
-             it may lie among the others: a mean can point at a step, only bits decide."
+            "As in the report it is the eager profile (A) whose step 2 is the odd one of its own run, if by less: \
+             {figures}. With other sentences it lies among them: a mean can point at a step, only bits decide."
         ),
         _ => format!(
-            "In A step 2 does not stand out as in the report: {figures}. A mean can point at a step, only bits decide."
+            "Unlike in the report step 2 is not the odd one of A: {figures}. A mean can point at a step, only bits decide."
         ),
     }
 }
