@@ -25,6 +25,7 @@ mod trace_file;
 mod tui;
 mod verify;
 mod weights;
+mod wrap;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::output::{Output, Status};
 use crate::trace_file::{failed, open};
 use crate::weights::Weights;
+use crate::wrap;
 
 /// Execute one step again, with buffers, arguments, launches or host writes patched.
 #[derive(Debug, clap::Args)]
@@ -66,8 +67,8 @@ fn execute_with(
     run(&trace, other.as_ref(), at, patches, weights).map_err(|e| failed(&e))
 }
 
-/// The report as lines.
-pub(crate) fn show(report: &StepReport) -> Vec<String> {
+/// The report as lines of at most `width` columns.
+pub(crate) fn show(report: &StepReport, width: usize) -> Vec<String> {
     let mut lines = vec![match report.self_check {
         "equal" => format!("step {} executed again gives what was recorded (self-check equal)", report.at),
         _ => format!(
@@ -75,19 +76,22 @@ pub(crate) fn show(report: &StepReport) -> Vec<String> {
             report.at
         ),
     }];
-    for patch in &report.patches {
-        lines.push(match &patch.no_effect {
-            Some(reason) => format!("patch {}: no effect: {reason}", patch.patch),
+    for group in report.patches.chunk_by(|x, y| x.no_effect.is_some() && x.no_effect == y.no_effect) {
+        let texts: Vec<&str> = group.iter().map(|patch| patch.patch.as_str()).collect();
+        let texts = wrap::names(&texts).join(" ");
+        lines.push(match &group[0].no_effect {
+            Some(reason) => format!("patch {texts}: no effect: {reason}"),
             None => format!(
-                "patch {}: {} bytes changed, read by {}",
-                patch.patch,
-                patch.bytes_changed,
-                patch.read_by.join(", ")
+                "patch {texts}: {} bytes changed, read by {}",
+                group[0].bytes_changed,
+                wrap::names(&group[0].read_by).join(", ")
             ),
         });
     }
     let names = |wanted: &dyn Fn(&twinstep_replayer::OutputReport) -> bool| -> Vec<String> {
-        report.outputs.iter().filter(|o| wanted(o)).map(|o| o.buffer.clone()).collect()
+        let buffers: Vec<&str> =
+            report.outputs.iter().filter(|o| wanted(o)).map(|o| o.buffer.as_str()).collect();
+        wrap::names(&buffers)
     };
     if !report.patches.is_empty() {
         let changed = names(&|o| o.changed);
@@ -110,6 +114,7 @@ pub(crate) fn show(report: &StepReport) -> Vec<String> {
     if !report.not_compared.is_empty() {
         lines.push(format!("recorded on one side only, not compared: {}", report.not_compared.join(" ")));
     }
+    let mut lines: Vec<String> = lines.iter().flat_map(|line| wrap::fill(line, width, 2)).collect();
     for launch in report.launches.iter().flatten() {
         let number = launch.node.map_or("added".to_owned(), |n| n.to_string());
         let changed = match launch.changed {
@@ -131,7 +136,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let run = if args.into { step_into } else { step };
     let weights = Weights::new(args.weights.as_ref());
     let report = execute_with(run, (&args.a, args.b.as_deref()), &args.at, &args.patches, &weights)?;
-    for line in show(&report) {
+    for line in show(&report, wrap::width()) {
         out.line(line)?;
     }
     out.document(&report)?;
