@@ -204,7 +204,6 @@ fn the_grid_of_codes_is_codes_out_of_every_step() {
     }
     // The delay profile starts codebook 3 three steps after codebook 0.
     assert_eq!(grid.codes[1][3], 512);
-    assert!(grid.codes.iter().any(|codes| codes.contains(&513)), "it ends");
     assert!(code_grid(&trace, 7).unwrap().steps.is_empty());
 }
 
