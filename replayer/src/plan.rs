@@ -40,6 +40,18 @@ pub(crate) enum Memory {
     Other(BufferId),
 }
 
+/// Whether another buffer known in the step lies where this one does.
+fn shares_memory(step: &RecordedStep<'_>, id: BufferId) -> bool {
+    let range = |id: BufferId| {
+        let record = step.trace().buffer(id)?;
+        let start = record.address?;
+        Some((start, start.checked_add(record.bytes)?))
+    };
+    let Some((start, end)) = range(id) else { return false };
+    let mut others = step.run.lifetimes.known(step.index).filter(|&other| other != id);
+    others.any(|other| range(other).is_some_and(|(a, b)| a < end && start < b))
+}
+
 /// A launch of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
@@ -271,6 +283,10 @@ impl Plan {
             Target::Swap(id, other) => self.swap_graph(step, index, patch, *id, *other)?,
             Target::Own(name) => {
                 let id = crate::selection::resolve(step.trace(), &step.record, name)?;
+                if !shares_memory(step, id) {
+                    self.effects[index].nothing = Some("no other buffer lies in its memory".to_owned());
+                    return Ok(());
+                }
                 self.own_memory.push(id);
                 self.effects[index].bytes_changed = step.trace().buffer(id).map_or(0, |b| b.bytes);
                 self.effects[index].read_by = step

@@ -218,6 +218,7 @@ fn look(
         needed: &patches,
         reproduced: true,
         rounding: None,
+        ended: judge.budget > 0,
     };
     verdict::second(report, &case, found, &base);
     Ok(Look::Causes(set.iter().map(|&i| all[i].difference.clone()).collect()))
