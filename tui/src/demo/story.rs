@@ -272,7 +272,11 @@ fn places(report: &DiffReport) -> Places {
 /// What the table says about step 2.
 fn outlier(places: Places) -> String {
     let (a, b, of) = (places.a - 1, places.b - 1, places.of);
-    let figures = format!("of the {of} means of its run, {a} are lower than that of step 2; in B {b} are");
+    let lower = match a {
+        0 => "none is".to_owned(),
+        a => format!("{a} are"),
+    };
+    let figures = format!("of the {of} means of its run {lower} lower than that of step 2; in B {b} are");
     match (a, b) {
         (0, 1..) => format!(
             "As in the report it is the eager profile (A) whose step 2 is the odd one of its own run, if by less: \
