@@ -5,9 +5,12 @@
 //! serialise to the documents of `--json`.
 
 mod align;
+mod assertion;
 mod at;
+mod beside;
 mod check;
 mod checks;
+mod condition;
 mod cursor;
 mod diff;
 mod error;
@@ -23,23 +26,43 @@ mod machine;
 mod number;
 mod pairing;
 mod patch;
+mod pictures;
 mod plan;
 mod print;
 mod program;
 mod recorded;
+mod rerun;
 mod rules;
 mod selection;
+mod slice;
 mod statistic;
 mod step;
+mod step_list;
 mod suggest;
+mod summary;
 mod timeline;
 mod value;
 mod verify;
+mod watch;
 mod waveform;
 mod weights;
 
+pub use assertion::assert_traces;
+pub use assertion::expected::{Expected, accept};
+pub use assertion::github::github_annotations;
+pub use assertion::glob::Glob;
+pub use assertion::junit::junit;
+pub use assertion::policy::{AfterFork, Demand, Policy, PolicyError, Rows, Rule, Scope};
+pub use assertion::report::{
+    AssertError, AssertReport, Divergence, Divergent, ExpectedReport, ForkReport, GuardReport, RuleReport,
+    SelfTest, SelfTestReport, SelfTestState, Shown,
+};
+pub use assertion::self_test::self_test;
+pub use assertion::steps::Steps;
 pub use at::At;
+pub use beside::{Beside, BesideBuffer, BesideLaunch, BufferSide, LaunchSide, Sameness, Sample, beside};
 pub use check::{CheckReport, check, check_explanation, check_names};
+pub use condition::{Condition, Relation};
 pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
 pub use error::ReplayError;
 pub use explain::{
@@ -55,12 +78,18 @@ pub use kind::Kind;
 pub use log::{LogEntry, LogReport, log};
 pub use number::Number;
 pub use patch::Patch;
+pub use pictures::{CodeGrid, KvCell, KvMap, Sound, code_grid, kv_map, sound};
 pub use print::{PrintReport, PrintedElement, print};
+pub use rerun::{Rerun, memory_inside, patched_memory};
 pub use rules::{Rules, RulesError, RulesReport};
 pub use selection::Selection;
+pub use slice::{SLICE_BYTES_MAX, read_elements, snapshot_at};
 pub use statistic::{Statistic, StatisticOf};
-pub use step::{OutputReport, PatchReport, StepReport, step};
+pub use step::{LaunchReport, OutputReport, PatchReport, StepReport, step, step_into};
+pub use step_list::{ListedStep, step_list};
+pub use summary::{BINS, Distance, Summary, distance, relative, summarise};
 pub use value::{Value, ValueError};
 pub use verify::{DamageReport, VerifyReport, verify, verify_replay};
+pub use watch::{Stop, next_stop};
 pub use waveform::WaveformReport;
 pub use weights::{WeightFiles, WeightFolder, WeightSource};

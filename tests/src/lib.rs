@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the real binary, run in a folder of its own.
 
+pub mod screen;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;

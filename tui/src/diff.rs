@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{DiffReport, StatisticOf, StepDiff, StepState, diff};
+use twinstep_replayer::{DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
@@ -61,6 +61,22 @@ fn place(step: &StepDiff) -> String {
     }
 }
 
+/// The first difference in one line.
+pub(crate) fn first_line(f: &FirstDifference) -> String {
+    let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
+    let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
+    format!(
+        "first difference: request {}, step {}{phase}, at {}: {}[{}] is {} in A, {} in B",
+        f.request,
+        f.step,
+        f.point,
+        f.buffer,
+        index.join(","),
+        f.a,
+        f.b
+    )
+}
+
 /// The report as lines of at most `width` columns: steps at the start, the end and after the first
 /// difference, or all.
 pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> {
@@ -72,20 +88,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
             format!("identical: {counted} steps, 0 differing bits at every common point")
         }
         None => format!("no common point differs, but not all of the {counted} steps are on both sides"),
-        Some(f) => {
-            let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
-            let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
-            format!(
-                "first difference: request {}, step {}{phase}, at {}: {}[{}] is {} in A, {} in B",
-                f.request,
-                f.step,
-                f.point,
-                f.buffer,
-                index.join(","),
-                f.a,
-                f.b
-            )
-        }
+        Some(first) => first_line(first),
     });
     let names: Vec<&str> =
         report.steps.first().map_or(Vec::new(), |s| s.stats.iter().map(|s| s.name.as_str()).collect());

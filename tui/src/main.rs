@@ -2,6 +2,8 @@
 //!
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
+mod app;
+mod assert;
 mod check;
 mod demo;
 mod dev;
@@ -20,13 +22,16 @@ mod record;
 mod rules;
 mod step;
 mod trace_file;
+mod tui;
 mod verify;
 mod weights;
 mod wrap;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
 use output::{Output, Status};
@@ -38,6 +43,7 @@ Record:
   record  Speak and record        twinstep record --text 'hello.' -o a.twin
 
 Look:
+  tui     Both, side by side      twinstep tui a.twin b.twin   (or: twinstep a.twin b.twin)
   info    What a trace is         twinstep info a.twin
   log     What a step ran         twinstep log a.twin --at 2
   print   Values of a buffer      twinstep print a.twin 'last_codes[0,:]' --at 2
@@ -51,6 +57,7 @@ Prove:
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
+  assert  Equal enough, for CI    twinstep assert a.twin b.twin --policy parity.toml
   doctor  What this machine does  twinstep doctor
   dev     Faults to plant         twinstep dev faults
 
@@ -64,7 +71,7 @@ Every command takes --json and --help.";
     version,
     about = "A deterministic record/replay debugger for GPU decode loops.",
     help_template = "{about}\n\nUsage: {usage}\n\n{after-help}\n",
-    override_usage = "twinstep COMMAND [ARGUMENTS]",
+    override_usage = "twinstep COMMAND [ARGUMENTS], or twinstep A.twin [B.twin]",
     after_help = GROUPS,
     disable_help_subcommand = true,
     subcommand_required = true
@@ -88,8 +95,10 @@ enum Command {
     Diff(diff::Args),
     Check(check::Args),
     Step(step::Args),
+    Tui(tui::Args),
     Explain(explain::Args),
     Verify(verify::Args),
+    Assert(assert::Args),
     Doctor(doctor::Args),
     Dev(dev::Args),
 }
@@ -97,7 +106,7 @@ enum Command {
 fn main() -> ExitCode {
     // clap's errors too must be a document where a program reads the output.
     let json = std::env::args_os().skip(1).any(|a| a == "--json");
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(with_default(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
             print!("{error}");
@@ -116,8 +125,10 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Step(args) => step::run(&args, &mut out),
+        Command::Tui(args) => tui::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
+        Command::Assert(args) => assert::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Dev(args) => dev::run(&args, &mut out),
     };
@@ -125,6 +136,19 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status as u8),
         Err(failure) => trouble(&failure, cli.json),
     }
+}
+
+/// A first argument that names a file rather than a command opens the UI: `twinstep a.twin b.twin`.
+fn with_default(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(first) = arguments.get(1) else { return arguments };
+    let path = Path::new(first);
+    let named = path.extension().is_some_and(|e| e == "twin") || path.components().count() > 1;
+    let command =
+        first.to_str().is_some_and(|f| f.starts_with('-') || Cli::command().find_subcommand(f).is_some());
+    if !command && (named || path.is_file()) {
+        arguments.insert(1, "tui".into());
+    }
+    arguments
 }
 
 fn trouble(failure: &Failure, json: bool) -> ExitCode {
@@ -146,8 +170,6 @@ fn usage(error: &clap::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -29,6 +29,11 @@ impl Output {
         Output { json }
     }
 
+    /// Whether standard output is a document.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
     /// A line, or several, for people.
     ///
     /// # Errors
