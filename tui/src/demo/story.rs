@@ -331,6 +331,7 @@ fn second_request(pair: &Pair<'_>, report: &DiffReport, out: &mut Output) -> Res
 fn next(a: &Path, b: &Path) -> Vec<String> {
     let (a, b) = (a.display(), b.display());
     vec![
+        format!("twinstep tui {a} {b}"),
         format!("twinstep log {a} --at 2"),
         format!("twinstep print {a} 'layer.0.mlp_out[0,0-3]' --at 2"),
         format!("twinstep history {a} layer.0.mlp_out --at 2 --after"),
