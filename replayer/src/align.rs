@@ -23,11 +23,6 @@ pub(crate) struct Alignment {
 }
 
 impl Alignment {
-    /// The twin of a launch of the second program.
-    pub(crate) fn of_b(&self, b: usize) -> Option<usize> {
-        self.pairs.iter().find(|pair| pair.1 == b).map(|pair| pair.0)
-    }
-
     /// How many launches of the first program come before the place where launch `b` of the second belongs.
     pub(crate) fn place_of_b(&self, b: usize) -> usize {
         self.pairs.iter().rev().find(|pair| pair.1 < b).map_or(0, |pair| pair.0 + 1)

@@ -16,6 +16,7 @@ use crate::diff::{DiffReport, FirstDifference, StepState, comparable, diff};
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Pair, Side, families};
 use crate::explain::search::{Answer, Judge, needed_patches, patches, search};
+use crate::explain::witness::Witnesses;
 use crate::finding::Finding;
 use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
@@ -32,6 +33,7 @@ mod provenance;
 mod rounding;
 mod search;
 mod verdict;
+mod witness;
 
 /// How to search.
 pub struct ExplainOptions<'a> {
@@ -326,6 +328,7 @@ fn investigate(judge: &mut Judge<'_, '_, '_>, at: At, report: &mut ExplainReport
         pair,
         families: &families,
         broken: broken(report, pair.a),
+        witnesses: Witnesses::of(pair),
         stale: provenance::stale_reads(judge, &families, &set)?,
     };
     let mut causes = classify(&context, &set);
@@ -360,11 +363,11 @@ fn investigate(judge: &mut Judge<'_, '_, '_>, at: At, report: &mut ExplainReport
     Ok(())
 }
 
-/// Sides on which checks or rules are broken up to this step.
-fn broken(report: &ExplainReport, step: &RecordedStep<'_>) -> BTreeSet<Side> {
+/// Checks and rules that are broken up to this step, with their sides.
+fn broken<'r>(report: &'r ExplainReport, step: &RecordedStep<'_>) -> Vec<(Side, &'r Finding)> {
     let now = (step.record.request, step.record.step);
     let concerned = report.findings.iter().filter(|f| (f.finding.request, f.finding.step) <= now);
-    concerned.map(|f| if f.side == "a" { Side::A } else { Side::B }).collect()
+    concerned.map(|f| (if f.side == "a" { Side::A } else { Side::B }, &f.finding)).collect()
 }
 
 /// The place of a step, for commands.

@@ -147,7 +147,6 @@ pub fn info(trace: &Trace) -> Result<InfoReport, ReplayError> {
         dtype: b.dtype.name(),
         shape: b.shape.clone(),
     };
-    let not_here = || "not in this version".to_owned();
     Ok(InfoReport {
         schema: "twinstep.info/1",
         steps,
@@ -183,8 +182,8 @@ pub fn info(trace: &Trace) -> Result<InfoReport, ReplayError> {
             diff: "yes".to_owned(),
             check: "yes".to_owned(),
             history: "yes".to_owned(),
-            step: step_capability,
-            explain: not_here(),
+            step: step_capability.clone(),
+            explain: step_capability.clone(),
         },
         buffers: trace.buffers().iter().map(buffer).collect(),
         graphs,

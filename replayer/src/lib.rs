@@ -5,6 +5,7 @@
 //! serialise to the documents of `--json`.
 
 mod align;
+mod assertion;
 mod at;
 mod beside;
 mod check;
@@ -46,6 +47,18 @@ mod watch;
 mod waveform;
 mod weights;
 
+pub use assertion::assert_traces;
+pub use assertion::expected::{Expected, accept};
+pub use assertion::github::github_annotations;
+pub use assertion::glob::Glob;
+pub use assertion::junit::junit;
+pub use assertion::policy::{AfterFork, Demand, Policy, PolicyError, Rows, Rule, Scope};
+pub use assertion::report::{
+    AssertError, AssertReport, Divergence, Divergent, ExpectedReport, ForkReport, GuardReport, RuleReport,
+    SelfTest, SelfTestReport, SelfTestState, Shown,
+};
+pub use assertion::self_test::self_test;
+pub use assertion::steps::Steps;
 pub use at::At;
 pub use beside::{Beside, BesideBuffer, BesideLaunch, BufferSide, LaunchSide, Sameness, Sample, beside};
 pub use check::{CheckReport, check, check_explanation, check_names};
@@ -72,7 +85,7 @@ pub use rules::{Rules, RulesError, RulesReport};
 pub use selection::Selection;
 pub use slice::{SLICE_BYTES_MAX, read_elements, snapshot_at};
 pub use statistic::{Statistic, StatisticOf};
-pub use step::{OutputReport, PatchReport, StepReport, step};
+pub use step::{LaunchReport, OutputReport, PatchReport, StepReport, step, step_into};
 pub use step_list::{ListedStep, step_list};
 pub use summary::{BINS, Distance, Summary, distance, relative, summarise};
 pub use value::{Value, ValueError};

@@ -7,10 +7,10 @@ use crate::ReplayError;
 use crate::align::align;
 use crate::at::At;
 use crate::diff::comparable;
-use crate::hybrid::{Hybrid, Watch};
+use crate::hybrid::{Hybrid, Trail, Watch};
 use crate::pairing::Pairing;
 use crate::patch::Patch;
-use crate::plan::Twin;
+use crate::plan::{Origin, Twin};
 use crate::recorded::{RecordedStep, Run, State};
 use crate::weights::WeightSource;
 
@@ -32,6 +32,22 @@ pub struct StepReport {
     pub equals_other: Option<bool>,
     /// Buffers that only one side recorded after the step: not compared.
     pub not_compared: Vec<String>,
+    /// Launch by launch, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launches: Option<Vec<LaunchReport>>,
+}
+
+/// One launch of the step as it was executed, with its patches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaunchReport {
+    /// Its number, as in `node:N`; `None` for one that a patch added.
+    pub node: Option<usize>,
+    /// Its label, or its op.
+    pub name: String,
+    /// Whether it writes what it wrote without patches; `None` for one that a patch added.
+    pub changed: Option<bool>,
+    /// Whether it writes what the other run's launch writes; `None` where there is no such launch.
+    pub equals_other: Option<bool>,
 }
 
 /// One patch and what it did.
@@ -70,6 +86,31 @@ pub fn step(
     patches: &[String],
     weights: &dyn WeightSource,
 ) -> Result<StepReport, ReplayError> {
+    run(trace, other, at, patches, weights, Watch::Nothing)
+}
+
+/// As [`step`], and compares launch by launch: [`StepReport::launches`].
+///
+/// # Errors
+/// As for [`step`].
+pub fn step_into(
+    trace: &Trace,
+    other: Option<&Trace>,
+    at: At,
+    patches: &[String],
+    weights: &dyn WeightSource,
+) -> Result<StepReport, ReplayError> {
+    run(trace, other, at, patches, weights, Watch::Trail)
+}
+
+fn run(
+    trace: &Trace,
+    other: Option<&Trace>,
+    at: At,
+    patches: &[String],
+    weights: &dyn WeightSource,
+    watch: Watch,
+) -> Result<StepReport, ReplayError> {
     let run = Run::new(trace)?;
     let index = run.find(at)?;
     if let Some(other) = other {
@@ -87,14 +128,19 @@ pub fn step(
     });
     let twin = both.as_ref().map(|(step, pairing, alignment)| Twin { step, pairing, alignment });
     let mut hybrid = Hybrid::new(&run, weights)?;
-    let plain = hybrid.execute(&step, twin.as_ref(), &[], None, Watch::Nothing)?;
+    let plain = hybrid.execute(&step, twin.as_ref(), &[], None, watch)?;
     let equal = plain.state.iter().all(|(id, bytes)| step.after.get(id).is_none_or(|after| after == bytes));
     let self_check = if equal { "equal" } else { "differs" };
+    let recorded = plain.trail.clone();
     let outcome = match patches.is_empty() {
         true => plain,
-        false => hybrid.execute(&step, twin.as_ref(), &patches, None, Watch::Nothing)?,
+        false => hybrid.execute(&step, twin.as_ref(), &patches, None, watch)?,
     };
     let (outputs, not_compared) = compare(&step, twin.as_ref(), &outcome.state);
+    let launches = match watch {
+        Watch::Trail => Some(launches(&step, twin.as_ref(), (&recorded, &outcome.trail), weights)?),
+        _ => None,
+    };
     // Nothing compared, or a machine that does not reproduce the recording, proves nothing.
     let compared = outputs.iter().any(|o| o.equals_other.is_some()) && self_check == "equal";
     let equals_other =
@@ -107,7 +153,54 @@ pub fn step(
         outputs,
         equals_other,
         not_compared,
+        launches,
     })
+}
+
+/// Every launch against the unpatched step and against the other run's, which is executed for it.
+fn launches(
+    step: &RecordedStep<'_>,
+    twin: Option<&Twin<'_>>,
+    (recorded, patched): (&Trail, &Trail),
+    weights: &dyn WeightSource,
+) -> Result<Vec<LaunchReport>, ReplayError> {
+    let theirs = match twin {
+        Some(twin) => {
+            Hybrid::new(twin.step.run, weights)?.execute(twin.step, None, &[], None, Watch::Trail)?.trail
+        }
+        None => Trail::new(),
+    };
+    let written = |trail: &Trail, number: usize| {
+        trail.iter().find(|(origin, _)| *origin == Origin::Own(number)).map(|(_, hashes)| hashes.clone())
+    };
+    let mut reports = Vec::new();
+    for (origin, hashes) in patched {
+        let twin_of = |n: usize| {
+            let pair = twin?.alignment.pairs.iter().find(|pair| pair.0 == n)?;
+            written(&theirs, pair.1).map(|theirs| theirs == *hashes)
+        };
+        reports.push(match *origin {
+            Origin::Own(n) => LaunchReport {
+                node: Some(n),
+                name: step.launches[n].name().to_owned(),
+                changed: written(recorded, n).map(|before| before != *hashes),
+                equals_other: twin_of(n),
+            },
+            Origin::Other(n) => LaunchReport {
+                node: None,
+                name: twin.map_or(String::new(), |twin| twin.step.launches[n].name().to_owned()),
+                changed: None,
+                equals_other: written(&theirs, n).map(|theirs| theirs == *hashes),
+            },
+            Origin::Graph(graph, k) => LaunchReport {
+                node: None,
+                name: format!("graph {graph}, node {k}"),
+                changed: None,
+                equals_other: None,
+            },
+        });
+    }
+    Ok(reports)
 }
 
 /// Every output against the recording and against the other run.

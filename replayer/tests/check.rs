@@ -799,3 +799,63 @@ fn every_check_explains_itself() {
     }
     assert!(check_explanation("no-such-check").is_none());
 }
+
+/// Two launches in set-up on different streams, or in one step, that both may set bits of `op_faults` and
+/// write `y`.
+fn beside(step: bool, bits: bool) -> Trace {
+    let mut t = Builder::new();
+    let x = t.buffer("x", DType::I32, &[1], Role::Input);
+    let table = t.buffer("table", DType::F16, &[4, 2], Role::Weight);
+    let outs = [0, 1].map(|i| t.buffer(&format!("out.{i}"), DType::F32, &[1, 2], Role::Output));
+    let faults = t.buffer("op_faults", DType::U32, &[1], Role::State);
+    t.host(x, 0);
+    t.host(faults, 0);
+    if step {
+        t.end();
+        t.begin(StepKind::Decode, 1, 2);
+    }
+    for stream in 0..2u32 {
+        t.on_stream(stream);
+        let out = outs[if bits { stream as usize } else { 0 }];
+        let operands = [
+            ("ids", x, Access::Read),
+            ("table", table, Access::Read),
+            ("out", out, Access::Write),
+            ("op_faults", faults, Access::ReadWrite),
+        ];
+        t.launch(t.op("embed_text", "embed", &operands, &[]));
+    }
+    t.end();
+    t.on_stream(0);
+    let operands = [("gate", outs[0]), ("up", outs[0]), ("out", outs[1])];
+    let operands = operands.map(|(n, b)| (n, b, if n == "out" { Access::Write } else { Access::Read }));
+    t.decode(3, |_| {}, |t| t.launch(t.op("silu_mul", "later", &operands, &[])));
+    t.finish()
+}
+
+#[test]
+fn bits_are_set_in_any_order_and_set_up_ends_before_the_first_request() {
+    clean(&beside(false, true));
+    let report = check(&beside(true, true)).unwrap();
+    let messages: Vec<&str> = report.findings.iter().map(|f| f.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "later on stream 0 writes out.1@0, which embed of step 2 (node 1) writes on stream 1, with no event between them"
+        ]
+    );
+    let report = check(&beside(true, false)).unwrap();
+    assert_eq!(found(&report)[0].4, Some("out.0@0"), "{report:#?}");
+}
+
+#[test]
+fn a_graph_that_was_captured_over_an_older_allocation_means_it() {
+    let mut t = Builder::new();
+    let (old, out) = (t.row("codes", Role::State), t.row("out", Role::State));
+    t.row("codes", Role::State);
+    t.host(old, 1);
+    let graph = t.capture("decode", vec![t.silu("embed", old, old, out)]);
+    t.end();
+    t.decode(2, |_| {}, |t| t.launch_graph(graph));
+    clean(&t.finish());
+}

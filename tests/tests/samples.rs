@@ -31,6 +31,8 @@ fn a_cpu_records_what_the_gpu_recorded() {
             let diff = twinstep(folder.path(), &["diff", "here.twin", sample, "--json"]).expect(0).json();
             assert_eq!(diff["identical"], true, "{mode} {sampling}: {diff}");
             assert!(diff["steps"].as_array().unwrap().len() > 40);
+            let report = twinstep(folder.path(), &["assert", "here.twin", sample, "--json"]).expect(0).json();
+            assert_eq!(report["steps_judged"], 48, "{mode} {sampling}: {report}");
         }
     }
 }

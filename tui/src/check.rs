@@ -51,7 +51,7 @@ fn explain(name: &str, rules: Option<&Path>, out: &mut Output) -> Result<Status,
 }
 
 /// A finding as cargo would say it.
-fn show(finding: &Finding, trace: &Trace, path: &Path) -> Vec<String> {
+pub(crate) fn show(finding: &Finding, trace: &Trace, path: &Path) -> Vec<String> {
     let mut lines = vec![format!("error[{}]: {}", finding.check, finding.message)];
     let at = place(finding, trace);
     let mut place = match (finding.step, at) {
@@ -77,6 +77,21 @@ fn place(finding: &Finding, trace: &Trace) -> Option<At> {
     (finding.step > 0).then_some(At { request: finding.request, step })
 }
 
+/// What checks and rules find on a trace.
+pub(crate) fn look(trace: &Trace, rules: &RuleSet) -> Result<CheckReport, Failure> {
+    let mut report = check(trace).map_err(|e| failed(&e))?;
+    match rules.of(trace) {
+        Some(rules) => {
+            let found = rules.check(trace).map_err(|e| failed(&e))?;
+            report.add(found.findings, found.not_looked_at);
+        }
+        None => {
+            report.add(Vec::new(), vec![format!("rules: none are known for model {}", trace.run().model)])
+        }
+    }
+    Ok(report)
+}
+
 /// The report as lines.
 fn report_lines(report: &CheckReport, trace: &Trace, path: &Path) -> Vec<String> {
     let mut lines: Vec<String> = report.findings.iter().flat_map(|f| show(f, trace, path)).collect();
@@ -99,17 +114,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     }
     let Some(path) = &args.trace else { return Err(Failure::new("usage", "which trace?")) };
     let trace = open(path)?;
-    let rules = RuleSet::new(args.rules.as_deref())?;
-    let mut report = check(&trace).map_err(|e| failed(&e))?;
-    match rules.of(&trace) {
-        Some(rules) => {
-            let found = rules.check(&trace).map_err(|e| failed(&e))?;
-            report.add(found.findings, found.not_looked_at);
-        }
-        None => {
-            report.add(Vec::new(), vec![format!("rules: none are known for model {}", trace.run().model)])
-        }
-    }
+    let report = look(&trace, &RuleSet::new(args.rules.as_deref())?)?;
     for line in report_lines(&report, &trace, path) {
         out.line(line)?;
     }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{DiffReport, StatisticOf, StepDiff, StepState, diff};
+use twinstep_replayer::{DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
 use crate::trace_file::{failed, open};
+use crate::wrap;
 
 /// Show where two runs first differ, and how it goes on.
 #[derive(Debug, clap::Args)]
@@ -60,8 +61,25 @@ fn place(step: &StepDiff) -> String {
     }
 }
 
-/// The report as lines; `around` steps at the start, the end and after the first difference, or all.
-pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
+/// The first difference in one line.
+pub(crate) fn first_line(f: &FirstDifference) -> String {
+    let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
+    let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
+    format!(
+        "first difference: request {}, step {}{phase}, at {}: {}[{}] is {} in A, {} in B",
+        f.request,
+        f.step,
+        f.point,
+        f.buffer,
+        index.join(","),
+        f.a,
+        f.b
+    )
+}
+
+/// The report as lines of at most `width` columns: steps at the start, the end and after the first
+/// difference, or all.
+pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let steps = report.steps.len();
     let counted = report.steps.iter().filter(|s| s.kind == "step").count();
@@ -70,20 +88,7 @@ pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
             format!("identical: {counted} steps, 0 differing bits at every common point")
         }
         None => format!("no common point differs, but not all of the {counted} steps are on both sides"),
-        Some(f) => {
-            let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
-            let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
-            format!(
-                "first difference: request {}, step {}{phase}, at {}: {}[{}] is {} in A, {} in B",
-                f.request,
-                f.step,
-                f.point,
-                f.buffer,
-                index.join(","),
-                f.a,
-                f.b
-            )
-        }
+        Some(first) => first_line(first),
     });
     let names: Vec<&str> =
         report.steps.first().map_or(Vec::new(), |s| s.stats.iter().map(|s| s.name.as_str()).collect());
@@ -110,19 +115,12 @@ pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
                 |n: &Option<twinstep_replayer::Number>| n.map_or("-".to_owned(), |n| format!("{n:.4}"));
             line += &format!("  {:>14}  {:>14}", number(&stat.a), number(&stat.b));
         }
-        if !step.differing.is_empty() {
-            let more = step.differing.len().saturating_sub(4);
-            line += &format!("  {}", step.differing.iter().take(4).cloned().collect::<Vec<_>>().join(" "));
-            if more > 0 {
-                line += &format!(" and {more} more");
-            }
-        }
-        lines.push(line);
+        lines.push(with_names(line, &step.differing, width));
     }
     for w in &report.waveforms {
         let same = if w.identical { "same samples" } else { "other samples" };
         lines.push(format!(
-            "sound of request {}: {same}, {} and {}, correlation {:.4}, loudness {:.2} dB and {:.2} dB",
+            "sound of request {}: {same} ({}, {}), correlation {:.4}, loudness {:.2}, {:.2} dB",
             w.request, w.samples_a, w.samples_b, w.correlation, w.loudness_a_db, w.loudness_b_db
         ));
     }
@@ -132,12 +130,29 @@ pub(crate) fn show(report: &DiffReport, all: bool) -> Vec<String> {
             report.unmatched_points.len()
         ));
     }
-    lines
+    lines.iter().flat_map(|line| wrap::fill(line, width, 2)).collect()
+}
+
+/// A row with as many names as fit, one at least.
+fn with_names(row: String, names: &[String], width: usize) -> String {
+    let names = wrap::names(names);
+    let mut line = row;
+    for (i, name) in names.iter().enumerate() {
+        let more = format!(" and {} more", names.len() - i);
+        let room = if i + 1 == names.len() { width } else { width.saturating_sub(more.len()) };
+        let gap = if i == 0 { "  " } else { " " };
+        if i > 0 && line.chars().count() + gap.len() + name.chars().count() > room {
+            return line + &more;
+        }
+        line += gap;
+        line += name;
+    }
+    line
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let report = compare(&args.a, &args.b, &args.stats)?;
-    for line in show(&report, args.all) {
+    for line in show(&report, args.all, wrap::width()) {
         out.line(line)?;
     }
     if let Some(first) = &report.first {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use twinstep_replayer::{BUDGET, ExplainOptions, ExplainReport, Kind, Proof, explain};
+use twinstep_replayer::{
+    BUDGET, Evidence, Exonerated, ExplainOptions, ExplainReport, Kind, Proof, SidedFinding, explain,
+};
 use twinstep_traces::Trace;
 
 use crate::failure::Failure;
@@ -11,6 +13,7 @@ use crate::output::{Output, Status};
 use crate::rules::RuleSet;
 use crate::trace_file::{failed, open};
 use crate::weights::Weights;
+use crate::wrap;
 
 /// Find the cause of the first divergence of two runs and prove it.
 #[derive(Debug, clap::Args)]
@@ -109,8 +112,8 @@ pub(crate) fn compare(
     report
 }
 
-/// The report as lines.
-pub(crate) fn show(report: &ExplainReport, commands: &[Command]) -> Vec<String> {
+/// The report as lines of at most `width` columns.
+pub(crate) fn show(report: &ExplainReport, commands: &[Command], width: usize) -> Vec<String> {
     let verdict = &report.verdict;
     let proven = match (verdict.kind, verdict.proven) {
         (Kind::Identical | Kind::Noise, _) => String::new(),
@@ -122,49 +125,38 @@ pub(crate) fn show(report: &ExplainReport, commands: &[Command]) -> Vec<String> 
         "both" => ", both runs".to_owned(),
         side => format!(", run {}", side.to_uppercase()),
     });
-    let mut lines = vec![format!("verdict: {}{side}{proven}", verdict.kind), verdict.text.clone()];
-    let mut section = |title: &str, rows: Vec<String>| {
+    let mut lines = vec![format!("verdict: {}{side}{proven}", verdict.kind)];
+    lines.extend(wrap::fill(&verdict.text, width, 0));
+    let mut section = |title: &str, rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
             lines.push(String::new());
             lines.push(format!("{title}:"));
-            lines.extend(rows.into_iter().map(|row| format!("  {row}")));
+            lines.extend(rows.into_iter().flatten());
         }
     };
-    section(
-        "evidence",
-        report
-            .evidence
-            .iter()
-            .map(|e| format!("{:<8} {:<16} {}", e.at.as_deref().unwrap_or(""), e.what, e.text))
-            .collect(),
-    );
+    let row = |e: &Evidence| {
+        let row = format!("  {:<6} {:<17} {}", e.at.as_deref().unwrap_or(""), e.what, e.text);
+        wrap::fill(&row, width, 27)
+    };
+    section("evidence", report.evidence.iter().map(row).collect());
     // What is the same in both runs fits in a line.
     let (same, patched): (Vec<_>, Vec<_>) = report.exonerated.iter().partition(|e| e.bytes_changed == 0);
-    let row = |e: &twinstep_replayer::Exonerated| {
-        format!("{:<32} {:>8} bytes  {}", e.patch, e.bytes_changed, e.result)
+    let row = |e: &Exonerated| {
+        wrap::fill(&format!("  {:<32} {:>8} bytes  {}", e.patch, e.bytes_changed, e.result), width, 51)
     };
     section("patched, and innocent", patched.into_iter().map(row).collect());
     let names: Vec<&str> = same.iter().map(|e| e.patch.trim_end_matches("=other")).collect();
-    let names = if names.is_empty() { Vec::new() } else { vec![names.join(" ")] };
+    let names = wrap::names(&names).join(" ");
+    let names = if names.is_empty() { Vec::new() } else { vec![wrap::fill(&format!("  {names}"), width, 2)] };
     section("innocent: the same in both runs, so that patching has no effect", names);
-    section("each of these would do", report.ambiguous.iter().map(|set| set.join(" ")).collect());
-    section(
-        "findings",
-        report
-            .findings
-            .iter()
-            .map(|f| {
-                format!(
-                    "{} {}[{}]: {}",
-                    f.side.to_uppercase(),
-                    f.finding.kind,
-                    f.finding.check,
-                    f.finding.message
-                )
-            })
-            .collect(),
-    );
-    let row = |c: &Command| format!("{}   # exit {}: {}", c.command, c.exit_status, c.shows);
+    let row = |set: &Vec<String>| wrap::fill(&format!("  {}", set.join(" ")), width, 4);
+    section("each of these would do", report.ambiguous.iter().map(row).collect());
+    section("findings", findings(&report.findings, width));
+    let row = |c: &Command| {
+        let mut lines = wrap::command(&format!("  {}", c.command), width, 6);
+        lines.extend(wrap::fill(&format!("    exit {}: {}", c.exit_status, c.shows), width, 6));
+        lines
+    };
     section("see for yourself", commands.iter().map(row).collect());
     if report.exhausted {
         lines.push(format!(
@@ -173,6 +165,30 @@ pub(crate) fn show(report: &ExplainReport, commands: &[Command]) -> Vec<String> 
         ));
     }
     lines
+}
+
+/// What checks and rules found: the first of a kind in a step in full, as a mistake often repeats itself
+/// layer by layer.
+fn findings(found: &[SidedFinding], width: usize) -> Vec<Vec<String>> {
+    let alike = |x: &SidedFinding, y: &SidedFinding| {
+        let key = |f: &SidedFinding| (f.side, f.finding.request, f.finding.step);
+        key(x) == key(y) && x.finding.check == y.finding.check
+    };
+    let rows = found.chunk_by(alike).map(|group| {
+        let SidedFinding { side, finding } = &group[0];
+        let place = match finding.step {
+            0 => "set-up".to_owned(),
+            step => format!("{}:{step}", finding.request),
+        };
+        let side = side.to_uppercase();
+        let row = format!("  {side} {place} {}[{}]: {}", finding.kind, finding.check, finding.message);
+        let mut lines = wrap::fill(&row, width, 4);
+        if group.len() > 1 {
+            lines.push(format!("    and {} more of the same step", group.len() - 1));
+        }
+        lines
+    });
+    rows.collect()
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
@@ -186,7 +202,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
         &weights,
     )?;
     let commands = commands((&args.a, &args.b), args.weights.as_ref(), &report);
-    for line in show(&report, &commands) {
+    for line in show(&report, &commands, wrap::width()) {
         out.line(line)?;
     }
     out.document(&Document { report: &report, commands })?;

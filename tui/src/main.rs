@@ -3,6 +3,7 @@
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
 mod app;
+mod assert;
 mod check;
 mod demo;
 mod dev;
@@ -24,6 +25,7 @@ mod trace_file;
 mod tui;
 mod verify;
 mod weights;
+mod wrap;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -55,6 +57,7 @@ Prove:
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
+  assert  Equal enough, for CI    twinstep assert a.twin b.twin --policy parity.toml
   doctor  What this machine does  twinstep doctor
   dev     Faults to plant         twinstep dev faults
 
@@ -95,6 +98,7 @@ enum Command {
     Tui(tui::Args),
     Explain(explain::Args),
     Verify(verify::Args),
+    Assert(assert::Args),
     Doctor(doctor::Args),
     Dev(dev::Args),
 }
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
         Command::Tui(args) => tui::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
+        Command::Assert(args) => assert::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Dev(args) => dev::run(&args, &mut out),
     };

@@ -29,8 +29,8 @@ impl Output {
         Output { json }
     }
 
-    /// Whether a program reads the output.
-    pub(crate) fn is_json(&self) -> bool {
+    /// Whether standard output is a document.
+    pub(crate) fn json(&self) -> bool {
         self.json
     }
 

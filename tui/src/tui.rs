@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     // A trace that cannot be opened is said whether or not there is a terminal.
     let a = open(&args.a)?;
     let b = args.b.as_ref().map(|path| open(path).map(|trace| (path.clone(), trace))).transpose()?;
-    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() || out.is_json() {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() || out.json() {
         return Err(Failure::new(
             "terminal",
             "the terminal UI needs a terminal on standard input and output",

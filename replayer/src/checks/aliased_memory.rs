@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{BufferId, Trace};
 
-use super::{Check, Found, Registered, Spot, launch_key, subject};
+use super::{Check, Found, Registered, Spot, subject};
 use crate::timeline::intervals::Intervals;
 use crate::timeline::{Event, Timeline, What};
 use crate::{Kind, ReplayError};
@@ -105,7 +105,7 @@ impl AliasedMemory {
                 timeline.describe(&writer),
                 timeline.label(writer.via)
             );
-            let key = format!("{} {} {}", launch_key(event), buffer.0, writer.via.0);
+            let key = format!("{} {}", buffer.0, writer.via.0);
             found.report(&CHECK, timeline, &Spot::of(event), Some(buffer), key, message);
             found.explain(buffer, 0, u64::MAX);
         }

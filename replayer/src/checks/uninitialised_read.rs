@@ -1,6 +1,6 @@
 //! A launch reads bytes that nothing has written since they were allocated.
 
-use super::{Check, Found, Registered, Spot, launch_key, subject};
+use super::{Check, Found, Registered, Spot, subject};
 use crate::timeline::{By, Event, Timeline, What};
 use crate::{Kind, ReplayError};
 
@@ -49,7 +49,7 @@ impl Check for UninitialisedRead {
                 piece.end,
                 timeline.label(access.buffer)
             );
-            let key = format!("{} {}", launch_key(event), access.buffer.0);
+            let key = format!("{} {}", access.buffer.0, piece.start);
             found.report(&CHECK, timeline, &Spot::of(event), Some(access.buffer), key, message);
         }
         Ok(())

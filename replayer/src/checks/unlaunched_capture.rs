@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use twinstep_traces::{BufferId, GraphId};
 
-use super::{Check, Found, Registered, Spot, launch_key, step_name, subject};
+use super::{Check, Found, Registered, Spot, step_name, subject};
 use crate::timeline::{By, Event, Timeline, What, outputs};
 use crate::{Kind, ReplayError};
 
@@ -96,7 +96,7 @@ impl Pending {
                 );
                 let mut spot = Spot::of(event);
                 spot.graph = Some(graph.0);
-                let key = format!("{} {} {}", graph.0, buffer.0, launch_key(event));
+                let key = format!("{} {}", graph.0, buffer.0);
                 found.report(&CHECK, timeline, &spot, Some(buffer), key, message);
                 found.explain(buffer, access.start, access.end);
                 break;

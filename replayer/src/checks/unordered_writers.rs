@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use twinstep_traces::{Item, ProgramId, Trace};
+use twinstep_traces::{BufferId, Item, ProgramId, StepKind, Trace};
 
-use super::{Check, Found, Registered, Spot, launch_key, subject};
+use super::{Check, Found, Registered, Spot, subject};
 use crate::timeline::intervals::Intervals;
 use crate::timeline::{By, Event, Timeline, What, Writer};
 use crate::{Kind, ReplayError};
@@ -20,7 +20,8 @@ Two launches on different streams use the same bytes, at least one of them write
 the other.
 
 Within a stream launches run in order. Between streams only an event that one records and the other waits
-for makes an order, or a host read, which waits for all that was launched before it. Without one the result
+for makes an order, or a host read, which waits for what was launched before it; and set-up ends before the
+first request begins. Bits of `op_faults` may be set in any order. Without one the result
 depends on timing: right on one machine, wrong on another, and different under a profiler.
 
 Seen in: a clone of a static output that raced the next launch of its graph on another stream
@@ -119,6 +120,11 @@ impl Check for UnorderedWriters {
                 join(&mut self.host, &clock);
                 self.host.insert(0, event.time);
             }
+            What::End if event.step.kind == StepKind::Setup => {
+                // No request begins before set-up has ended on every stream.
+                let ended: Vec<u32> = self.streams.keys().copied().collect();
+                self.host.extend(ended.into_iter().map(|stream| (stream, event.time)));
+            }
             What::Launch(_) | What::Foreign(..) => {
                 let host = self.host.clone();
                 let clock = self.clock(event.stream);
@@ -142,7 +148,11 @@ impl UnorderedWriters {
         let ordered = |stream: u32, time: u32| {
             stream == event.stream || clock.get(&stream).is_some_and(|known| *known >= time)
         };
-        for access in event.accesses.iter().filter(|a| !a.may) {
+        // Setting bits commutes.
+        let bits: Vec<BufferId> = event.launch().map_or(Vec::new(), |launch| {
+            launch.record.views.iter().filter(|v| v.name == "op_faults").map(|v| v.buffer).collect()
+        });
+        for access in event.accesses.iter().filter(|a| !a.may && !bits.contains(&a.buffer)) {
             let by_launch = |w: &Writer| matches!(w.by, By::Launch(_) | By::Foreign) && !w.may;
             let earlier = timeline
                 .writers(access.buffer, access.start, access.end)
@@ -150,14 +160,15 @@ impl UnorderedWriters {
                 .find(|w| !ordered(w.stream, w.time));
             let verb = if access.access.reads() { "reads" } else { "writes" };
             let label = timeline.label(access.buffer);
-            let message = if let Some(writer) = earlier {
-                Some(format!(
+            let conflict = if let Some(writer) = earlier {
+                let message = format!(
                     "{} on stream {} {verb} {label}, which {} writes on stream {}, with no event between them",
                     subject(event),
                     event.stream,
                     timeline.describe(&writer),
                     writer.stream
-                ))
+                );
+                Some((writer.stream, message))
             } else if access.access.writes() {
                 self.readers
                     .iter()
@@ -168,17 +179,19 @@ impl UnorderedWriters {
                             .any(|(_, _, time)| time.is_some_and(|time| !ordered(*stream, time)))
                     })
                     .map(|((stream, _), _)| {
-                        format!(
+                        let message = format!(
                             "{} on stream {} writes {label}, which a launch on stream {stream} reads, with no event between them",
                             subject(event),
                             event.stream
-                        )
+                        );
+                        (*stream, message)
                     })
             } else {
                 None
             };
-            if let Some(message) = message {
-                let key = format!("{} {}", launch_key(event), access.buffer.0);
+            if let Some((stream, message)) = conflict {
+                let pair = (stream.min(event.stream), stream.max(event.stream));
+                let key = format!("{} {pair:?}", access.buffer.0);
                 found.report(&CHECK, timeline, &Spot::of(event), Some(access.buffer), key, message);
             }
         }

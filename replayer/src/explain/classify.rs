@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use twinstep_traces::{Access, BufferId, Item, Role, ScalarValue, StepRecord};
 
 use crate::explain::family::{Difference, Family, Pair, Side};
+use crate::explain::witness::{Witnesses, unanimous};
+use crate::finding::Finding;
 use crate::kind::Kind;
 use crate::program::writes;
 use crate::recorded::RecordedStep;
@@ -34,8 +36,10 @@ pub(crate) struct Cause {
 pub(crate) struct Context<'a> {
     pub(crate) pair: &'a Pair<'a>,
     pub(crate) families: &'a [Family],
-    /// Sides on which a check or rule is broken at this step or before it.
-    pub(crate) broken: BTreeSet<Side>,
+    /// Checks and rules that are broken at this step or before it.
+    pub(crate) broken: Vec<(Side, &'a Finding)>,
+    /// What else in the two runs speaks for one side.
+    pub(crate) witnesses: Witnesses,
     /// For host-written or given state: what of A and B launches read in an earlier request's place.
     pub(crate) stale: Option<(Side, String)>,
 }
@@ -78,24 +82,33 @@ impl Context<'_> {
         self.pair.side(side).launches.get(number)?.graph.map(|g| g.0)
     }
 
-    /// The side whose launches come from a graph where the other's do not; else the one that breaks a check
-    /// or rule alone.
-    fn captured_side(&self, members: &[(usize, usize)]) -> Option<Side> {
-        let in_graph = |side: Side| {
-            members.iter().any(|m| self.graph_of(side, if side == Side::A { m.0 } else { m.1 }).is_some())
+    /// The one side on which a check or rule that speaks of one of these buffers is broken.
+    pub(crate) fn broken_side(&self, buffers: &[String]) -> Option<Side> {
+        let names: BTreeSet<&str> = buffers.iter().map(|b| b.split('@').next().unwrap_or(b)).collect();
+        let speaks = |finding: &Finding| {
+            let mut words = finding.message.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c)));
+            let subject = finding.buffer.as_deref().and_then(|b| b.split('@').next());
+            subject.is_some_and(|b| names.contains(b))
+                || words.any(|w| names.contains(w.rsplit("before.").next().unwrap_or(w)))
         };
-        match (in_graph(Side::A), in_graph(Side::B)) {
-            (true, false) => Some(Side::A),
-            (false, true) => Some(Side::B),
-            _ => self.broken_side(),
-        }
+        unanimous(self.broken.iter().filter(|(_, f)| speaks(f)).map(|(side, _)| Some(*side)))
     }
 
-    fn broken_side(&self) -> Option<Side> {
-        match self.broken.iter().copied().collect::<Vec<_>>()[..] {
-            [side] => Some(side),
-            _ => None,
-        }
+    /// The side that binds another buffer to these operands than the same launches do elsewhere.
+    fn odd_operand(&self, family: &Family) -> Option<Side> {
+        let pair = self.pair;
+        let name = |side: Side, n: usize, operand: &str| {
+            let step = pair.side(side);
+            let view = step.launches[n].record.views.iter().find(|v| v.name == operand)?;
+            step.trace().buffer(view.buffer).map(|b| b.name.clone())
+        };
+        unanimous(family.members.iter().flat_map(|&(i, j)| {
+            let label = &pair.a.launches[i].record.label;
+            family.operands.iter().map(move |operand| {
+                let (x, y) = (name(Side::A, i, operand)?, name(Side::B, j, operand)?);
+                self.witnesses.operand(label, operand, (&x, &y)).filter(|_| x != y)
+            })
+        }))
     }
 
     fn letter(&self, side: Side) -> &'static str {
@@ -229,10 +242,15 @@ fn branch(context: &Context<'_>, i: usize, lacking: Side, set: &BTreeSet<usize>)
         _ => false,
     };
     let replaced: BTreeSet<usize> = set.iter().copied().filter(replaces).collect();
-    let decision = decided(step, graph);
-    if replaced.is_empty() && decision.is_none() {
-        return None;
-    }
+    // A launch that ran beside the capture was not decided against.
+    let ran_beside = family.members.iter().any(|m| {
+        let launch = &has.launches[m.0].record;
+        beside(step, graph, &launch.op, &launch.label).is_some()
+    });
+    // Another launch in its place may as well mean that the other run has one too many: only a decision on
+    // record tells.
+    let decision = decided(step, graph).filter(|_| !ran_beside);
+    decision.as_ref()?;
     let numbers = context.numbers(family, lacking.other());
     let mut sentence = format!(
         "graph {graph} of {} has no {}, which {} launches",
@@ -302,36 +320,75 @@ fn show(value: ScalarValue) -> String {
     }
 }
 
-/// An argument by value: frozen where the launch is a graph's node.
+/// An argument by value: frozen where the launch is a graph's node and the same argument is not so elsewhere.
 fn scalar(context: &Context<'_>, family: &Family, op: &str, name: &str) -> Cause {
-    let side = context.captured_side(&family.members);
+    let pair = context.pair;
     let &(i, j) = family.members.first().unwrap_or(&(0, 0));
     let value = |side: Side, n: usize| {
-        let launch = &context.pair.side(side).launches[n].record;
-        launch.scalars.iter().find(|s| s.name == name).map_or(String::new(), |s| show(s.value))
+        let launch = &pair.side(side).launches[n].record;
+        launch.scalars.iter().find(|s| s.name == name).map(|s| s.value)
     };
+    let witness = unanimous(family.members.iter().map(|&(i, j)| {
+        let values = value(Side::A, i).zip(value(Side::B, j))?;
+        context.witnesses.scalar(&pair.a.launches[i].record.label, name, values)
+    }));
     let (x, y) = (value(Side::A, i), value(Side::B, j));
+    let memory = Some(ScalarValue::U32(u32::MAX));
+    // By value where the other run takes it from memory, which changes from step to step.
+    let by_value = match (x == memory, y == memory) {
+        (false, true) => Some(Side::A),
+        (true, false) => Some(Side::B),
+        _ => None,
+    };
+    // By value in both, another one in each step of the other run and always the same in this one's graph.
+    let varies = || {
+        let captured =
+            unanimous([(Side::A, i), (Side::B, j)].map(|(side, n)| context.graph_of(side, n).map(|_| side)))?;
+        let other = pair.side(captured.other());
+        let n = if captured == Side::A { j } else { i };
+        changes(other, &other.launches[n].record.label, name).then_some(captured)
+    };
+    let side = by_value.or(witness).or_else(varies);
+    let at = side.unwrap_or(Side::A);
     let graph = side.and_then(|s| context.graph_of(s, if s == Side::A { i } else { j }));
-    let numbers = context.numbers(family, side.unwrap_or(Side::A));
-    let what = context.launches(side.unwrap_or(Side::A), &numbers);
+    let numbers = context.numbers(family, at);
+    let what = context.launches(at, &numbers);
+    let (x, y) = (x.map_or(String::new(), show), y.map_or(String::new(), show));
+    let (mine, theirs) = if at == Side::A { (&x, &y) } else { (&y, &x) };
+    let other = context.letter(at.other());
     let mut cause = match (side, graph) {
         (Some(side), Some(graph)) => cause(
             Kind::FrozenArgument,
             Some(side),
             format!(
-                "graph {graph} of {} was captured with {name} passed by value to {op}: {what} has {name} = {}, {} has {}",
+                "graph {graph} of {} was captured with {name} passed by value to {op}: {what} has {name} = {mine}, {other} has {theirs}",
                 context.letter(side),
-                if side == Side::A { &x } else { &y },
-                context.letter(side.other()),
-                if side == Side::A { &y } else { &x },
             ),
         ),
         _ => cause(Kind::Unknown, side, format!("{what} gets {name} = {x} in A, {y} in B")),
     };
     cause.graph = graph;
     cause.arguments = vec![name.to_owned()];
-    cause.node = numbers.first().map(|&n| (side.unwrap_or(Side::A), n));
+    cause.node = numbers.first().map(|&n| (at, n));
     cause
+}
+
+/// Whether a scalar of the launches with a label has another value in another step of the same kind.
+fn changes(step: &RecordedStep<'_>, label: &str, name: &str) -> bool {
+    let of = |launches: &[crate::program::StepLaunch]| {
+        let launch = launches.iter().find(|l| l.record.label == label)?;
+        launch.record.scalars.iter().find(|s| s.name == name).map(|s| s.value)
+    };
+    let here = of(&step.launches);
+    let mut programs = BTreeSet::from([step.record.program]);
+    (0..step.trace().step_count()).any(|index| {
+        let Ok(record) = step.trace().step(index) else { return false };
+        if record.kind != step.record.kind || !programs.insert(record.program) {
+            return false;
+        }
+        let Ok(launches) = crate::program::launches(step.trace(), &record) else { return false };
+        of(&launches).is_some_and(|value| Some(value) != here)
+    })
 }
 
 /// Whether an integer buffer stays as it was on one side while the other counts it up.
@@ -365,10 +422,27 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
         let meant = step.run.lifetimes.resolve(step.trace(), step.index, &record.name);
         (meant != Some(id)).then_some((id, meant))
     };
-    let side = [Side::A, Side::B]
-        .into_iter()
-        .find(|&s| stale(s).is_some())
-        .or_else(|| context.captured_side(&family.members));
+    let of_stale = unanimous([Side::A, Side::B].map(|s| stale(s).map(|_| s)));
+    // A copy of its own that nobody refreshes, while the host writes what the other run reads.
+    let copy = unanimous([Side::A, Side::B].map(|s| {
+        let expected = match s {
+            Side::A => pair.pairing.reversed_of(ids.1),
+            Side::B => pair.pairing.of(ids.0),
+        };
+        unrefreshed(pair.side(s), context.ids(s, ids), expected?).then_some(s)
+    }));
+    let names = [pair.a.short_name(ids.0), pair.b.short_name(ids.1)];
+    let witness = unanimous([context.odd_operand(family), context.witnesses.loose_side()]);
+    let side = of_stale.or(witness).or(copy);
+    let counter = |s: Side| {
+        let expected = match s {
+            Side::A => pair.pairing.reversed_of(ids.1),
+            Side::B => pair.pairing.of(ids.0),
+        };
+        expected.is_some_and(|e| stuck_counter(context, s, e)).then_some(s)
+    };
+    let side =
+        side.or_else(|| unanimous([Side::A, Side::B].map(counter))).or_else(|| context.broken_side(&names));
     let at = side.unwrap_or(Side::A);
     let (step, id) = (pair.side(at), context.ids(at, ids));
     let numbers = context.numbers(family, at);
@@ -405,12 +479,12 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
             step.short_name(counter)
         );
         (Kind::CounterNotAdvanced, text, counter)
-    } else if outcome_in_padding(pair) {
+    } else if side.is_some() && outcome_in_padding(pair) {
         let text = format!(
             "{what} of {letter} works on {name} where {should} is meant, and only rows that no request occupies differ"
         );
         (Kind::PaddingLeak, text, id)
-    } else if graph.is_some() {
+    } else if graph.is_some() && side.is_some() && (of_stale == side || copy == side) {
         let text =
             format!("{owner} of {letter} is bound to {name}: {what} works on it, where {should} is meant");
         (Kind::StaleBinding, text, id)
@@ -423,6 +497,14 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
     cause.buffers = vec![step.short_name(buffer)];
     cause.arguments = operands;
     cause
+}
+
+/// Whether nothing writes a buffer in this step, while the host writes the one that is meant.
+fn unrefreshed(step: &RecordedStep<'_>, bound: BufferId, meant: BufferId) -> bool {
+    let by_host = |id: BufferId| step.record.host_writes.iter().any(|w| w.buffer == id);
+    let by_launch = step.launches.iter().any(|l| l.written().any(|v| v.buffer == bound));
+    let weight = step.trace().buffer(bound).is_none_or(|b| b.role == Role::Weight);
+    !weight && !by_launch && !by_host(bound) && by_host(meant)
 }
 
 /// A live or later buffer in the same memory.
@@ -447,10 +529,21 @@ fn view(context: &Context<'_>, family: &Family, op: &str, operand: &str) -> Caus
         let launch = &context.pair.side(side).launches[n].record;
         launch.views.iter().find(|v| v.name == operand).cloned()
     };
-    let side = context.captured_side(&family.members);
     let (Some(x), Some(y)) = (of(Side::A, i), of(Side::B, j)) else {
-        return cause(Kind::Unknown, side, format!("{op} has another {operand}"));
+        return cause(Kind::Unknown, None, format!("{op} has another {operand}"));
     };
+    let room = |side: Side, v: &twinstep_traces::ViewRecord| {
+        let record = context.pair.side(side).trace().buffer(v.buffer);
+        record.filter(|b| b.role == Role::Scratch).map(|b| b.bytes)
+    };
+    // Of two workspaces the smaller one lacks room.
+    let smaller = room(Side::A, &x).zip(room(Side::B, &y)).and_then(|(a, b)| match a.cmp(&b) {
+        std::cmp::Ordering::Less => Some(Side::A),
+        std::cmp::Ordering::Greater => Some(Side::B),
+        std::cmp::Ordering::Equal => None,
+    });
+    let names = [context.pair.a.short_name(x.buffer), context.pair.b.short_name(y.buffer)];
+    let side = smaller.or_else(|| context.broken_side(&names)).or_else(|| context.witnesses.loose_side());
     let at = side.unwrap_or(Side::A);
     let (mine, theirs) = if at == Side::A { (&x, &y) } else { (&y, &x) };
     let step = context.pair.side(at);
@@ -466,12 +559,11 @@ fn view(context: &Context<'_>, family: &Family, op: &str, operand: &str) -> Caus
     let letter = context.letter(at);
     let shapes =
         format!("{:?} in {letter}, {:?} in {}", mine.shape, theirs.shape, context.letter(at.other()));
-    let kind = if outcome_in_padding(context.pair) {
+    let padding = outcome_in_padding(context.pair) || in_padding(step, mine, theirs);
+    let kind = if side.is_some() && padding {
         Kind::PaddingLeak
     } else if scratch && smaller && elements(mine) < elements(theirs) {
         Kind::UndersizedWorkspace
-    } else if numbers.first().is_some_and(|&n| context.graph_of(at, n).is_some()) {
-        Kind::FrozenArgument
     } else {
         Kind::Unknown
     };
@@ -480,16 +572,36 @@ fn view(context: &Context<'_>, family: &Family, op: &str, operand: &str) -> Caus
             format!("the workspace {name} is too small in {letter}: {operand} of {what} is {shapes}")
         }
         Kind::PaddingLeak => {
-            format!("{operand} of {what} is {shapes}, and only rows that no request occupies differ")
+            format!("{operand} of {what} is {shapes}: rows that no request occupies make the difference")
         }
         _ => format!("{operand} of {what} is {shapes}"),
     };
     let mut cause = cause(kind, side, sentence);
     cause.node = numbers.first().map(|&n| (at, n));
     cause.graph = numbers.first().and_then(|&n| context.graph_of(at, n));
-    cause.buffers = vec![name];
+    // Of rows that are left out, those that are not written leak; what is read of them is in order.
+    if kind != Kind::PaddingLeak || writes(mine) {
+        cause.buffers = vec![name];
+    }
     cause.arguments = vec![operand.to_owned()];
     cause
+}
+
+/// Whether two views of a buffer with rows differ in how many rows they have, and both have the occupied one.
+fn in_padding(
+    step: &RecordedStep<'_>,
+    mine: &twinstep_traces::ViewRecord,
+    theirs: &twinstep_traces::ViewRecord,
+) -> bool {
+    let row = occupied(step);
+    let rows = |v: &twinstep_traces::ViewRecord| v.shape.first().copied().unwrap_or(0);
+    let has_rows =
+        step.trace().buffer(mine.buffer).is_some_and(|b| crate::statistic::has_rows(step.trace(), b));
+    has_rows
+        && mine.offset == theirs.offset
+        && mine.shape.get(1..) == theirs.shape.get(1..)
+        && rows(mine) != rows(theirs)
+        && rows(mine).min(rows(theirs)) > row
 }
 
 fn unlaunched(context: &Context<'_>, family: &Family, side: Side) -> Cause {
@@ -522,32 +634,28 @@ fn missing(context: &Context<'_>, family: &Family, lacking: Side, op: &str) -> C
     let numbers = context.numbers(family, lacking.other());
     let what = context.launches(lacking.other(), &numbers);
     let graph = step.launches.iter().find_map(|l| l.graph).map(|g| g.0);
-    let extra_is_captured = numbers.first().is_some_and(|&n| has.launches[n].graph.is_some());
     let outputs: BTreeSet<BufferId> = numbers
         .iter()
         .flat_map(|&n| has.launches[n].written())
         .filter(|v| v.name != "op_faults")
         .map(|v| v.buffer)
         .collect();
-    let outputs = outputs.into_iter().map(|id| has.short_name(id)).collect();
+    let outputs: Vec<String> = outputs.into_iter().map(|id| has.short_name(id)).collect();
     let letter = context.letter(lacking);
     let first = numbers.first().map(|&n| &has.launches[n].record);
     let aside = graph.zip(first).and_then(|(g, l)| beside(step, g, op, &l.label));
-    // A graph without a launch that the eager run has is incomplete; an eager run without one that a graph
-    // has may as well be right.
-    let (kind, side) = match (graph, extra_is_captured) {
-        (Some(_), _) => (Kind::MissingLaunch, Some(lacking)),
-        (None, true) => match context.broken_side() {
-            Some(side) if side == lacking => (Kind::MissingLaunch, Some(lacking)),
-            side => (Kind::Unknown, side),
-        },
-        (None, false) => match context.broken_side() {
-            Some(side) if side != lacking => (Kind::Unknown, Some(side)),
-            side => (Kind::MissingLaunch, side.or(Some(lacking))),
-        },
-    };
+    // One run may have one launch too few, or the other one too many: what else there is tells.
+    let counted =
+        numbers.iter().map(|&n| context.witnesses.count(context.pair, &has.launches[n].record.label));
+    let witness = unanimous(counted.chain([context.witnesses.loose_side()]));
+    let side = aside.map(|_| lacking).or(witness).or_else(|| context.broken_side(&outputs));
+    let kind = if side == Some(lacking) { Kind::MissingLaunch } else { Kind::Unknown };
     let owner = graph.map_or(letter.to_owned(), |g| format!("graph {g} of {letter}"));
-    let mut sentence = format!("{owner} lacks {what}, which {} launches", context.letter(lacking.other()));
+    let mut sentence = if side == Some(lacking.other()) {
+        format!("{} launches {what}, which {letter} does not", context.letter(lacking.other()))
+    } else {
+        format!("{owner} lacks {what}, which {} launches", context.letter(lacking.other()))
+    };
     if let Some(stream) = aside {
         sentence.push_str(&format!("; it ran once on stream {stream} while the graph was captured"));
     }
@@ -609,6 +717,7 @@ fn host_writes(context: &Context<'_>, ids: (BufferId, BufferId)) -> Cause {
     };
     let (x, y) = (of(Side::A), of(Side::B));
     let name = pair.a.short_name(ids.0);
+    let named = [name.clone()];
     let first_reader = |side: Side| {
         let (step, id) = (pair.side(side), context.ids(side, ids));
         let reads = |l: &crate::program::StepLaunch| {
@@ -649,23 +758,24 @@ fn host_writes(context: &Context<'_>, ids: (BufferId, BufferId)) -> Cause {
         );
         cause(Kind::LateHostWrite, Some(side), text)
     } else if padding {
-        let side = context.broken_side().or_else(|| captured_run(pair));
+        let side = context.broken_side(&named);
         let text = format!("the host writes {name} otherwise in rows that no request occupies");
-        cause(Kind::PaddingLeak, side, text)
+        cause(if side.is_some() { Kind::PaddingLeak } else { Kind::Unknown }, side, text)
     } else if let Some(side) = lacking {
         // One that writes too much is not told from one that writes too little by this alone.
-        let accused = context.broken_side().unwrap_or(side);
+        let used_to = wrote_before(pair.side(side), context.ids(side, ids)).then_some(side);
+        let accused = context.broken_side(&named).or(used_to);
         let text = format!(
             "the host of {} does not write {name} in this step, as that of {} does",
             context.letter(side),
             context.letter(side.other())
         );
-        let kind = if accused == side { Kind::MissingHostWrite } else { Kind::Unknown };
-        cause(kind, Some(accused), text)
+        let kind = if accused == Some(side) { Kind::MissingHostWrite } else { Kind::Unknown };
+        cause(kind, accused, text)
     } else if let Some((side, text)) = &context.stale {
         cause(Kind::StaleMemory, Some(*side), format!("the host writes {name} otherwise, and {text}"))
     } else {
-        let side = context.broken_side();
+        let side = context.broken_side(&named);
         let kind = if side.is_some() { Kind::RuleBroken } else { Kind::Unknown };
         cause(kind, side, format!("the host writes other values to {name}"))
     };
@@ -675,21 +785,25 @@ fn host_writes(context: &Context<'_>, ids: (BufferId, BufferId)) -> Cause {
     cause
 }
 
-/// The run that launches graphs where the other does not.
-fn captured_run(pair: &Pair<'_>) -> Option<Side> {
-    let graphs = |step: &RecordedStep<'_>| step.launches.iter().any(|l| l.graph.is_some());
-    match (graphs(pair.a), graphs(pair.b)) {
-        (true, false) => Some(Side::A),
-        (false, true) => Some(Side::B),
-        _ => None,
-    }
+/// Whether the host wrote an input in an earlier step of the same kind.
+fn wrote_before(step: &RecordedStep<'_>, id: BufferId) -> bool {
+    let trace = step.trace();
+    trace.buffer(id).is_some_and(|b| b.role == Role::Input)
+        && (0..step.index).any(|index| {
+            trace
+                .step(index)
+                .is_ok_and(|s| s.kind == step.record.kind && s.host_writes.iter().any(|w| w.buffer == id))
+        })
 }
 
 /// State that the step was given: who wrote it last is looked up by the caller.
 fn state(context: &Context<'_>, ids: (BufferId, BufferId)) -> Cause {
     let name = context.pair.a.short_name(ids.0);
-    let mut found =
-        cause(Kind::Unknown, context.broken_side(), format!("the step is given other values in {name}"));
+    let mut found = cause(
+        Kind::Unknown,
+        context.broken_side(std::slice::from_ref(&name)),
+        format!("the step is given other values in {name}"),
+    );
     found.buffers = vec![name];
     found
 }

@@ -119,8 +119,11 @@ pub(crate) fn families(pair: &Pair<'_>) -> Result<Vec<Family>, ReplayError> {
     Ok(found)
 }
 
-/// What host writes leave of a buffer, and which of them come after the program began.
-fn net(step: &RecordedStep<'_>, id: BufferId) -> (BTreeMap<u64, u8>, Vec<(u64, Vec<u8>)>) {
+/// What host writes before the program leave of a buffer, byte by byte, and those that come later.
+type Net = (BTreeMap<u64, u8>, Vec<(u64, Vec<u8>)>);
+
+/// The host writes to a buffer.
+fn net(step: &RecordedStep<'_>, id: BufferId) -> Net {
     let mut first = BTreeMap::new();
     let mut late = Vec::new();
     for HostWrite { position, buffer, offset, bytes } in &step.record.host_writes {
@@ -168,7 +171,8 @@ fn state(pair: &Pair<'_>, found: &mut Vec<Family>) {
     for (&id, x) in &a.before {
         let Some(twin) = pair.pairing.of(id) else { continue };
         let Some(y) = b.before.get(&twin) else { continue };
-        if x == y {
+        // Buffers of other sizes are told apart by the operands that are bound to them.
+        if x == y || x.len() != y.len() {
             continue;
         }
         let written = if found.iter().any(|f| f.difference == (Difference::Writes { a: id, b: twin })) {
@@ -197,9 +201,12 @@ fn operand(pair: &Pair<'_>, op: &str, va: &ViewRecord, vb: &ViewRecord) -> Optio
     (!same).then(|| Difference::View { op: op.to_owned(), operand: va.name.clone() })
 }
 
+/// Aligned launches that show a difference, and those of their operands that do.
+type Shown = (Vec<Member>, BTreeSet<(usize, usize, String)>);
+
 fn arguments(pair: &Pair<'_>) -> Vec<Family> {
     let (a, b) = (pair.a, pair.b);
-    let mut found: BTreeMap<Difference, (Vec<Member>, BTreeSet<(usize, usize, String)>)> = BTreeMap::new();
+    let mut found: BTreeMap<Difference, Shown> = BTreeMap::new();
     for &(i, j) in &pair.alignment.pairs {
         let (x, y) = (&a.launches[i].record, &b.launches[j].record);
         for scalar in &x.scalars {

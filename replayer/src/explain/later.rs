@@ -6,13 +6,17 @@
 
 use std::collections::BTreeSet;
 
+use twinstep_traces::BufferId;
+
 use crate::ReplayError;
 use crate::at::place;
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Difference, Family, Pair, Side, families};
 use crate::explain::search::{Answer, Decision, Judge};
 use crate::explain::verdict::{self, Found};
+use crate::explain::witness::Witnesses;
 use crate::explain::{Evidence, ExplainReport, broken, provenance};
+use crate::recorded::RecordedStep;
 
 /// Looks at the steps after the judge's own.
 ///
@@ -41,7 +45,7 @@ pub(crate) fn causes(
         let others: BTreeSet<Difference> = families(&pair)?
             .into_iter()
             .map(|family| family.difference)
-            .filter(|d| !known.contains(d) && !unchanged(&pair, side, d))
+            .filter(|d| !known.contains(d) && !unchanged(&pair, side, d) && !handed_on(&pair, d))
             .collect();
         if others.is_empty() {
             continue;
@@ -116,6 +120,22 @@ fn unchanged(pair: &Pair<'_>, side: Side, difference: &Difference) -> bool {
     other.record.host_writes.iter().filter(|w| w.buffer == twin).all(there)
 }
 
+/// Host writes that hand on what the host read of the step before, on both sides: what differs in them is
+/// a consequence.
+fn handed_on(pair: &Pair<'_>, difference: &Difference) -> bool {
+    let Difference::Writes { a, b } = difference else { return false };
+    let of_reads = |step: &RecordedStep<'_>, id: BufferId| {
+        let Some(before) = step.index.checked_sub(1).and_then(|i| step.trace().step(i).ok()) else {
+            return false;
+        };
+        let mut writes = step.record.host_writes.iter().filter(|w| w.buffer == id).peekable();
+        before.request == step.record.request
+            && writes.peek().is_some()
+            && writes.all(|w| before.host_reads.iter().any(|r| r.bytes == w.bytes))
+    };
+    of_reads(pair.a, *a) && of_reads(pair.b, *b)
+}
+
 enum Look {
     /// With the known causes patched the step equals the other run's.
     Quiet,
@@ -133,8 +153,11 @@ fn look(
 ) -> Result<Look, ReplayError> {
     let pair = judge.pair;
     let all = families(pair)?;
-    let given =
-        |f: &Family| matches!(f.difference, Difference::State { .. }) || known.contains(&f.difference);
+    let given = |f: &Family| {
+        matches!(f.difference, Difference::State { .. })
+            || known.contains(&f.difference)
+            || handed_on(pair, &f.difference)
+    };
     let patches_of = |f: &Family| match side {
         Side::A => f.into_a.clone(),
         Side::B => f.into_b.clone().unwrap_or_default(),
@@ -170,6 +193,7 @@ fn look(
         pair,
         families: &all,
         broken: broken(report, pair.a),
+        witnesses: Witnesses::of(pair),
         stale: provenance::stale_reads(judge, &all, &set)?,
     };
     let mut found = classify(&context, &set);

@@ -168,6 +168,10 @@ fn conclude(
             _ if from > 0 && from < step.record.request => Kind::StaleMemory,
             _ => Kind::MissingLaunch,
         };
+        // That the other run wrote later may as well be its mistake.
+        if kind != Kind::StaleMemory && context.broken_side(std::slice::from_ref(&name)) != Some(side) {
+            return false;
+        }
         (kind, text)
     } else {
         return false;

@@ -137,11 +137,10 @@ pub(crate) fn search(judge: &mut Judge<'_, '_, '_>, families: &[Family], side: S
         reverse: Answer::Unresolved,
         reverse_patches: Vec::new(),
     };
-    let mut ask =
-        |judge: &mut Judge<'_, '_, '_>, which: &BTreeSet<usize>| match patches(families, which, side) {
-            Some(patches) => judge.equals(side, &patches),
-            None => Answer::Unresolved,
-        };
+    let ask = |judge: &mut Judge<'_, '_, '_>, which: &BTreeSet<usize>| match patches(families, which, side) {
+        Some(patches) => judge.equals(side, &patches),
+        None => Answer::Unresolved,
+    };
     for i in 0..families.len() {
         decision.alone[i] = ask(judge, &BTreeSet::from([i]));
     }
@@ -204,7 +203,11 @@ fn reverse(
             Side::A => judge.pair.pairing.of(id),
             Side::B => judge.pair.pairing.reversed_of(id),
         };
-        if let Some(twin) = twin
+        let alike = |x: twinstep_traces::BufferId, y: twinstep_traces::BufferId| {
+            let (x, y) = (step.trace().buffer(x), other.trace().buffer(y));
+            x.zip(y).is_some_and(|(x, y)| (&x.shape, x.dtype) == (&y.shape, y.dtype))
+        };
+        if let Some(twin) = twin.filter(|&twin| alike(id, twin))
             && !other.before.contains_key(&twin)
             && other.live.contains(&twin)
         {

@@ -81,7 +81,10 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         give_back();
-        let _ = std::panic::take_hook();
+        // The hook cannot be changed while a panic passes through here.
+        if !thread::panicking() {
+            let _ = std::panic::take_hook();
+        }
     }
 }
 

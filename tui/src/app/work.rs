@@ -70,6 +70,24 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Kind; 13] = [
+        Kind::Follow,
+        Kind::Compare,
+        Kind::Beside,
+        Kind::Read,
+        Kind::Memory,
+        Kind::Outcome,
+        Kind::Codes,
+        Kind::Kv,
+        Kind::Sound,
+        Kind::Watch,
+        Kind::History,
+        Kind::Explain,
+        Kind::Check,
+    ];
+
     /// What the spinner says.
     pub(crate) fn doing(self) -> &'static str {
         match self {

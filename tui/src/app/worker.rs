@@ -17,12 +17,16 @@ struct Lane {
     news: Condvar,
 }
 
+/// How many lanes there are: [`lane`] names them.
+const LANES: usize = 4;
+
 /// The threads, and how to give them work.
 pub(crate) struct Workers {
-    lanes: [Arc<Lane>; 3],
+    lanes: [Arc<Lane>; LANES],
     running: BTreeMap<Kind, Arc<AtomicBool>>,
 }
 
+/// The lane of a sort of job, below [`LANES`].
 fn lane(kind: Kind) -> usize {
     match kind {
         Kind::Beside | Kind::Read | Kind::Codes | Kind::Kv | Kind::Sound => 0,
@@ -36,7 +40,7 @@ fn lane(kind: Kind) -> usize {
 impl Workers {
     /// Starts the threads; what they give arrives as events.
     pub(crate) fn start(bench: &Arc<Bench>, events: &Sender<Event>) -> Workers {
-        let lanes: [Arc<Lane>; 3] = Default::default();
+        let lanes: [Arc<Lane>; LANES] = Default::default();
         for lane in &lanes {
             let (lane, bench, events) = (Arc::clone(lane), Arc::clone(bench), events.clone());
             thread::spawn(move || {
@@ -85,5 +89,15 @@ impl Lane {
             }
             queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, LANES, lane};
+
+    #[test]
+    fn every_sort_of_job_has_a_lane() {
+        assert!(Kind::ALL.iter().all(|&kind| lane(kind) < LANES));
     }
 }
