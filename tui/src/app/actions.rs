@@ -121,6 +121,11 @@ pub(crate) fn perform(app: &mut App, action: Action, effects: &mut Vec<Effect>) 
             show(app, View::Explain);
             start(app, Job::Explain, effects);
         }
+        Action::Info => app.overlay = Some(Overlay::Info { scroll: 0 }),
+        Action::Compare => {
+            app.asked.remove(&Kind::Compare);
+            app.failed.remove(&Kind::Compare);
+        }
         Action::Check => {
             show(app, View::Explain);
             app.explain = None;
@@ -169,13 +174,22 @@ pub(crate) fn key(buffer: &BesideBuffer) -> Option<(String, u32)> {
 
 fn escape(app: &mut App, effects: &mut Vec<Effect>) {
     // What a person waits for is cancelled first, then a search, then the place is left.
-    let waits = [Kind::Outcome, Kind::Watch, Kind::Explain, Kind::Check, Kind::History, Kind::Memory];
-    if let Some(kind) = waits.into_iter().find(|kind| app.running.contains_key(kind)) {
+    let asked_for = [Kind::Outcome, Kind::Watch, Kind::Explain, Kind::Check, Kind::History, Kind::Memory];
+    let waits = app.running.iter().find(|(kind, running)| {
+        asked_for.contains(kind) || **kind != Kind::Follow && super::update::is_long(app.tick, running)
+    });
+    if let Some((&kind, _)) = waits {
         app.running.remove(&kind);
         effects.push(Effect::Cancel(kind));
-        if kind == Kind::Memory {
-            app.point = Point::Before;
+        match kind {
+            Kind::Memory => app.point = Point::Before,
+            Kind::Compare => {
+                let text = "not compared: cancelled; `:diff` compares again".to_owned();
+                app.verdict = super::state::Message { text, bad: true };
+            }
+            _ => {}
         }
+        app.failed.insert(kind, "cancelled".to_owned());
         app.say(format!("cancelled: {}", kind.doing()));
     } else if app.search.take().is_some() {
         app.say("the search is over");

@@ -15,6 +15,7 @@ use ratatui::style::Style;
 use super::areas::{self, Areas};
 use super::keys::{BINDINGS, View};
 use super::state::App;
+use super::update::is_long;
 use super::work::{Kind, Point, Side};
 
 /// Draws a frame.
@@ -163,12 +164,11 @@ fn status(app: &App, area: Rect, buf: &mut Buffer) {
     ])
     .areas(area);
     let mut pen = Pen::at(buf, left, 0);
-    // Short work shows no spinner: it would only flicker.
     let busy = app
         .running
         .iter()
         .filter(|(kind, _)| **kind != Kind::Follow)
-        .find(|(_, running)| app.tick.saturating_sub(running.since) >= 2);
+        .find(|(_, running)| is_long(app.tick, running));
     match (busy, &app.message) {
         (_, Some(message)) => {
             let style = if message.bad { theme.bad() } else { theme.plain() };

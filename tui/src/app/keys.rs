@@ -106,6 +106,8 @@ pub(crate) enum Action {
     FindHistory,
     FindCause,
     Check,
+    Compare,
+    Info,
 }
 
 /// A key as the table names it.
@@ -276,6 +278,8 @@ bindings! {
     [] ClearWatches, "clear-watches", "forget all watches and breaks", "", [] Always;
     [C('H')] FindHistory, "history", "who wrote this element last", "history", [Step, Values] Always;
     [C('E')] FindCause, "explain", "look for the cause, in the background", "explain", [Timeline, Explain] Always;
+    [] Compare, "diff", "compare the runs again", "", [] Always;
+    [C('i')] Info, "info", "what each trace is and what can be done with it", "", [] Always;
     [C('K')] Check, "check", "look for mistakes in each run: checks and the model's rules", "check", [Timeline, Explain] Always;
 }
 
@@ -336,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_words_of_the_command_line_are_actions() {
-        for word in ["print", "history", "step", "check", "explain"] {
+        for word in ["info", "print", "history", "diff", "step", "check", "explain"] {
             assert!(BINDINGS.iter().any(|b| b.word == word), "{word}");
         }
     }

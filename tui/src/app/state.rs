@@ -146,6 +146,7 @@ impl Prompt {
 #[derive(Debug, Clone)]
 pub(crate) enum Overlay {
     Help { scroll: usize },
+    Info { scroll: usize },
     Palette { input: Input, row: usize },
     Prompt { prompt: Prompt, input: Input },
 }
@@ -417,6 +418,7 @@ impl App {
         match action {
             Action::PatchOther | Action::PatchElement | Action::SwapSide => alone(),
             Action::NextDivergence | Action::PreviousDivergence | Action::FirstDivergence => alone(),
+            Action::Compare => alone(),
             Action::WatchDiffers | Action::NextDiffering | Action::PreviousDiffering => alone(),
             Action::Execute | Action::Into => of(&|r| &r.step, &[self.side]),
             Action::FindCause => alone().or_else(|| of(&|r| &r.explain, &both)),

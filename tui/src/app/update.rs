@@ -54,6 +54,11 @@ pub(crate) fn start(app: &mut App, job: Job, effects: &mut Vec<Effect>) {
     effects.push(Effect::Run { id: app.next_id, job });
 }
 
+/// Whether a job takes so long that a person should be told. Short work shows no spinner: it would only flicker.
+pub(crate) fn is_long(tick: u64, running: &super::state::Running) -> bool {
+    tick.saturating_sub(running.since) >= 2
+}
+
 fn tick(app: &mut App, effects: &mut Vec<Effect>) {
     app.tick += 1;
     let open = app.runs.iter().flatten().any(|run| !run.complete);
@@ -257,7 +262,7 @@ fn overlay_key(app: &mut App, key: &KeyEvent, named: Option<Key>, effects: &mut 
     let Some(mut overlay) = app.overlay.take() else { return };
     let typed = || Input::Key(*key);
     match &mut overlay {
-        Overlay::Help { scroll } => match named {
+        Overlay::Help { scroll } | Overlay::Info { scroll } => match named {
             Some(Key::Down | Key::Char('j')) => *scroll = scroll.saturating_add(1),
             Some(Key::Up | Key::Char('k')) => *scroll = scroll.saturating_sub(1),
             Some(Key::PageDown | Key::Char(' ')) => *scroll = scroll.saturating_add(10),
@@ -339,7 +344,7 @@ fn mouse_used(app: &mut App, mouse: MouseEvent, effects: &mut Vec<Effect>) {
     };
     if let Some(action) = wheel {
         match &mut app.overlay {
-            Some(Overlay::Help { scroll }) => {
+            Some(Overlay::Help { scroll } | Overlay::Info { scroll }) => {
                 *scroll = if action == Action::Up { scroll.saturating_sub(3) } else { *scroll + 3 };
             }
             Some(_) => {}

@@ -169,6 +169,8 @@ pub(crate) struct RunInfo {
     pub(crate) mode: String,
     pub(crate) backend: String,
     pub(crate) prompt: String,
+    /// Name and text of what else there is to know.
+    pub(crate) about: Vec<(String, String)>,
     pub(crate) complete: bool,
     pub(crate) recording: bool,
     /// Steps with what the host decided after them.
@@ -299,7 +301,7 @@ impl Bench {
         match job {
             Job::Follow => self.follow().map(|runs| Output::Follow(runs.map(Box::new))),
             Job::Compare => {
-                let (a, b) = self.pair()?;
+                let (a, b) = (self.mapped_anew(Side::A)?, self.mapped_anew(Side::B)?);
                 replayer::diff(&a, &b, &[]).map(|r| Output::Compare(Box::new(r))).map_err(text)
             }
             Job::Beside(at) => {
@@ -377,6 +379,17 @@ impl Bench {
             Some(rules) => rules.findings(trace),
             None => Ok(replayer::check(trace)?.findings),
         }
+    }
+
+    /// A trace with a map of its own, where opening it costs nothing: a comparison touches pages all over the
+    /// file, and they leave memory with it.
+    fn mapped_anew(&self, side: Side) -> Done<Arc<Trace>> {
+        let held = self.trace(side).ok_or_else(|| "there is one run alone".to_owned())?;
+        let path = self.paths[side as usize].as_deref().filter(|_| held.complete());
+        let anew = path.and_then(|path| Trace::open(path).ok());
+        // Another file may have taken its place since.
+        let same = |t: &Trace| t.complete() && t.file_bytes() == held.file_bytes() && t.run() == held.run();
+        Ok(anew.filter(same).map_or(held, Arc::new))
     }
 
     fn pair(&self) -> Done<(Arc<Trace>, Arc<Trace>)> {
@@ -490,12 +503,15 @@ impl Bench {
 
 fn run_info(trace: &Trace, path: &Path) -> Done<RunInfo> {
     let run = trace.run();
-    let able = replayer::info(trace).map_err(text)?.capabilities;
+    let info = replayer::info(trace).map_err(text)?;
+    let about = about(&info);
+    let able = info.capabilities;
     Ok(RunInfo {
         path: escape(&path.display().to_string()),
         mode: escape(&run.mode),
         backend: escape(&run.device.backend),
         prompt: escape(&run.prompt),
+        about,
         complete: trace.complete(),
         recording: trace.recording(),
         steps: replayer::step_list(trace).map_err(text)?,
@@ -505,4 +521,42 @@ fn run_info(trace: &Trace, path: &Path) -> Done<RunInfo> {
         check: able.check,
         history: able.history,
     })
+}
+
+fn about(info: &replayer::InfoReport) -> Vec<(String, String)> {
+    let sampling = match info.sampling.temperature.0 {
+        0.0 => "greedy".to_owned(),
+        t => format!("temperature {t}, top-k {}, top-p {}", info.sampling.top_k, info.sampling.top_p),
+    };
+    let device = &info.device;
+    let lines = [
+        ("text", info.prompt.clone()),
+        ("steps", format!("{} in {} requests, {} snapshots", info.steps, info.requests, info.snapshots)),
+        (
+            "file",
+            format!("{} bytes, {}", info.file_bytes, if info.complete { "complete" } else { "not closed" }),
+        ),
+        ("recorded by", info.tool.clone()),
+        ("mode", info.mode.clone()),
+        (
+            "device",
+            format!("{} {} {} driver {}", device.backend, device.name, device.capability, device.driver),
+        ),
+        ("model", format!("{} from {}, profile {}", info.model, info.model_source, info.profile)),
+        ("types", format!("weights {}, KV cache {}", info.weights_dtype, info.kv_dtype)),
+        ("sampling", format!("{sampling}, seed {}, {} rows", info.sampling.seed, info.rows)),
+        ("diff", info.capabilities.diff.clone()),
+        ("check", info.capabilities.check.clone()),
+        ("history", info.capabilities.history.clone()),
+        ("step", info.capabilities.step.clone()),
+    ];
+    let mut about: Vec<_> = lines.into_iter().map(|(n, t)| (n.to_owned(), escape(&t))).collect();
+    for graph in &info.graphs {
+        let at = &graph.captured_at;
+        let place =
+            if at.request == 0 { "set-up".to_owned() } else { format!("step {}:{}", at.request, at.step) };
+        let words = format!("{} {}, {} nodes, captured in {place}", graph.id, graph.label, graph.nodes);
+        about.push(("graph".to_owned(), escape(&words)));
+    }
+    about
 }

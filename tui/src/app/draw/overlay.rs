@@ -10,11 +10,13 @@ use crate::app::areas::Areas;
 use crate::app::keys::{BINDINGS, Binding};
 use crate::app::state::{App, Overlay, top};
 use crate::app::update::palette as matching;
+use crate::app::work::Side;
 
 pub(crate) fn draw(app: &App, areas: &Areas, buf: &mut Buffer) {
     match &app.overlay {
         None => {}
         Some(Overlay::Help { scroll }) => help(app, *scroll, areas.body, buf),
+        Some(Overlay::Info { scroll }) => info(app, *scroll, areas.body, buf),
         Some(Overlay::Palette { input, row }) => palette(app, input, *row, areas.body, buf),
         Some(Overlay::Prompt { prompt, input }) => {
             Clear.render(areas.status, buf);
@@ -63,6 +65,24 @@ fn help(app: &App, scroll: usize, area: Rect, buf: &mut Buffer) {
     if first + height < lines.len() {
         let more = Rect { x: inner.right().saturating_sub(8), y: inner.bottom(), width: 8, height: 1 };
         Pen::at(buf, more, 0).put(" ↓ more ", app.theme.key());
+    }
+}
+
+/// What each trace is, and what can be done with it or why not.
+fn info(app: &App, scroll: usize, area: Rect, buf: &mut Buffer) {
+    let inner = window(app, " what the traces are (any other key closes) ", area, buf);
+    let mut lines = Vec::new();
+    for side in [Side::A, Side::B] {
+        let Some(run) = app.run(side) else { continue };
+        lines.push((side.name(), run.path.as_str()));
+        lines.extend(run.about.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    }
+    let height = usize::from(inner.height);
+    let first = scroll.min(lines.len().saturating_sub(height));
+    for (i, (name, text)) in lines.iter().skip(first).take(height).enumerate() {
+        let title = matches!(*name, "A" | "B");
+        let style = if title { app.theme.head() } else { app.theme.plain() };
+        Pen::at(buf, inner, i as u16).put(" ", style).field(name, 12, app.theme.key()).put(text, style);
     }
 }
 

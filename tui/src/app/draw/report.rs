@@ -83,7 +83,8 @@ pub(crate) fn patch(app: &App, area: Rect, buf: &mut Buffer) {
             theme.dim(),
         );
     y += 1;
-    let last = area.height.saturating_sub(2);
+    let need = command_line(app).map_or(0, |l| l.chars().count() / usize::from(area.width.max(5) - 4) + 1);
+    let last = area.height.saturating_sub(need as u16 + 1);
     let mut outputs: Vec<_> = outcome.report.outputs.iter().collect();
     // What differs from anything comes first.
     outputs.sort_by_key(|o| (o.equals_other != Some(false), !o.changed));
@@ -110,10 +111,18 @@ pub(crate) fn patch(app: &App, area: Rect, buf: &mut Buffer) {
     export(app, area, y, buf);
 }
 
+/// The command line that does the same, on as many lines as it needs at the bottom.
 fn export(app: &App, area: Rect, y: u16, buf: &mut Buffer) {
     let Some(line) = command_line(app) else { return };
-    let y = y.min(area.height.saturating_sub(1));
-    Pen::at(buf, area, y).put("$ ", app.theme.key()).put(escape(&line), app.theme.plain());
+    let lines = wrapped(&escape(&line), usize::from(area.width.saturating_sub(4)).max(1));
+    let y = y.min(area.height.saturating_sub(lines.len() as u16));
+    for (i, part) in lines.iter().enumerate() {
+        let end = if i + 1 < lines.len() { " \\" } else { "" };
+        Pen::at(buf, area, y + i as u16)
+            .put(if i == 0 { "$ " } else { "  " }, app.theme.key())
+            .put(part, app.theme.plain())
+            .put(end, app.theme.dim());
+    }
 }
 
 pub(crate) fn explain(app: &App, area: Rect, buf: &mut Buffer) {

@@ -143,15 +143,24 @@ pub(crate) fn ulps(a: Value, b: Value) -> Option<u64> {
     a.ulps(b).filter(|_| float)
 }
 
-/// A value in few characters.
+/// A value in eleven characters.
 pub(crate) fn short(value: Value) -> String {
-    let text = value.to_string();
-    if text.len() <= 11 {
-        return text;
+    fit(value, 11)
+}
+
+/// A value in so many characters, at least nine: exact where that fits, else with fewer digits.
+pub(crate) fn fit(value: Value, width: usize) -> String {
+    let exact = value.to_string();
+    if exact.len() <= width {
+        return exact;
     }
     let number = value.to_f64();
-    let fixed = format!("{number:.6}");
-    if number.abs() >= 1e-3 && fixed.len() <= 11 { fixed } else { format!("{number:.3e}") }
+    let fixed = (0..=width).rev().map(|digits| format!("{number:.digits$}")).find(|text| text.len() <= width);
+    match fixed {
+        Some(fixed) if number.abs() >= 1e-3 => fixed,
+        // `-1.23e-308` is the longest.
+        _ => format!("{number:.*e}", width.saturating_sub(8).min(4)),
+    }
 }
 
 /// `hidden@0`, or both where A and B, or what is bound and what the name means, are not of one generation.

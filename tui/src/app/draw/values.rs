@@ -6,8 +6,8 @@ use ratatui::style::Style;
 use twinstep_replayer::{BesideBuffer, Value, relative};
 use twinstep_traces::DType;
 
-use super::step::short;
-use super::{Pen, cut};
+use super::Pen;
+use super::step::{fit, short};
 use crate::app::axes::axes;
 use crate::app::state::{App, Difference, Mode, index_of, top};
 use crate::app::values::{HEAD, HEX_BYTES, stride};
@@ -153,17 +153,19 @@ fn list(app: &App, chosen: &BesideBuffer, data: &Elements, area: Rect, buf: &mut
     let theme = app.theme;
     let Some(record) = chosen.record() else { return };
     let patched = data.bytes[2].is_some();
+    // A third column fits on the least screen only where the others are narrower.
+    let (wide, label) = if patched && area.width < 100 { (11, 15) } else { (14, 18) };
     let mut pen = Pen::at(buf, area, 0);
-    pen.put("  ", theme.dim()).field("element", 18, theme.dim());
+    pen.put("  ", theme.dim()).field("element", label, theme.dim());
     if app.pair() {
-        pen.right("A", 14, theme.a()).right("B", 14, theme.b());
-        pen.right(app.values.difference.name(), 14, theme.dim());
+        pen.right("A", wide, theme.a()).right("B", wide, theme.b());
+        pen.right(app.values.difference.name(), wide, theme.dim());
     } else {
-        pen.right("value", 14, theme.a());
+        pen.right("value", wide, theme.a());
         pen.right("bits", 18, theme.dim());
     }
     if patched {
-        pen.right("patched", 12, theme.patched());
+        pen.right("patched", 11, theme.patched());
     }
     let height = usize::from(area.height.saturating_sub(1));
     let first = top(app.values.cursor as usize, app.elements() as usize, height) as u64;
@@ -178,19 +180,19 @@ fn list(app: &App, chosen: &BesideBuffer, data: &Elements, area: Rect, buf: &mut
         let differs = a.zip(b).is_some_and(|(a, b)| a.bits() != b.bits());
         let mut pen = Pen::at(buf, area, y);
         pen.put(if differs { "X " } else { "  " }, theme.bad());
-        pen.field(&format!("[{}]", index.join(",")), 18, theme.plain());
-        let show = |v: Option<Value>| v.map_or("-".to_owned(), |v| cut(&v.to_string(), 14));
-        pen.right(&show(a), 14, theme.a());
+        pen.field(&format!("[{}]", index.join(",")), label, theme.plain());
+        let show = |v: Option<Value>| v.map_or("-".to_owned(), |v| fit(v, usize::from(wide)));
+        pen.right(&show(a), wide, theme.a());
         if app.pair() {
-            pen.right(&show(b), 14, theme.b());
+            pen.right(&show(b), wide, theme.b());
             let text = a.zip(b).map_or(String::new(), |(a, b)| difference(app, a, b));
-            pen.right(&text, 14, if differs { theme.bad() } else { theme.dim() });
+            pen.right(&text, wide, if differs { theme.bad() } else { theme.dim() });
         } else {
             let bits = a.map_or(String::new(), |v| format!("{:#x}", v.bits()));
             pen.right(&bits, 18, theme.dim());
         }
         if patched {
-            pen.right(&c.map_or("-".to_owned(), short), 12, theme.patched());
+            pen.right(&c.map_or("-".to_owned(), short), 11, theme.patched());
             pen.put(equals(c, a, b), theme.patched());
         }
         if flat == app.values.cursor {
@@ -218,8 +220,8 @@ const SIDES: [&str; 3] = ["A", "B", "patched"];
 fn grid(app: &App, chosen: &BesideBuffer, data: &Elements, area: Rect, buf: &mut Buffer) {
     let theme = app.theme;
     let there: Vec<usize> = (0..3).filter(|&i| data.bytes[i].is_some()).collect();
-    let fit = usize::from(area.width / 60).max(1);
-    let sides: Vec<usize> = if fit >= there.len() { there } else { vec![shown(app, data)] };
+    let most = usize::from(area.width / 60).max(1);
+    let sides: Vec<usize> = if most >= there.len() { there } else { vec![shown(app, data)] };
     let width = area.width / sides.len() as u16;
     for (n, side) in sides.iter().enumerate() {
         let part = Rect { x: area.x + n as u16 * width, width: width.saturating_sub(1), ..area };
@@ -255,7 +257,8 @@ fn grid(app: &App, chosen: &BesideBuffer, data: &Elements, area: Rect, buf: &mut
                 let flat = row * columns + c;
                 let (x, y) = (value(data, *side, flat), value(data, other, flat));
                 let differs = x.zip(y).is_some_and(|(x, y)| x.bits() != y.bits());
-                let text = x.map_or("-".to_owned(), short);
+                let room = usize::from(CELL) - 2 - usize::from(differs);
+                let text = x.map_or("-".to_owned(), |v| fit(v, room));
                 let text = if differs { format!("X{text}") } else { text };
                 let mut style = if differs { theme.bad() } else { side_style(app, *side) };
                 if flat == app.values.cursor {
@@ -270,8 +273,8 @@ fn grid(app: &App, chosen: &BesideBuffer, data: &Elements, area: Rect, buf: &mut
 fn hex(app: &App, data: &Elements, area: Rect, buf: &mut Buffer) {
     let theme = app.theme;
     let there: Vec<usize> = (0..3).filter(|&i| data.bytes[i].is_some()).collect();
-    let fit = usize::from(area.width / 62).max(1);
-    let sides: Vec<usize> = if fit >= there.len() { there } else { vec![shown(app, data)] };
+    let most = usize::from(area.width / 62).max(1);
+    let sides: Vec<usize> = if most >= there.len() { there } else { vec![shown(app, data)] };
     let width = area.width / sides.len() as u16;
     let stride = stride(app);
     let lines = app.elements().div_ceil(stride);

@@ -48,6 +48,7 @@ screens! {
     check "K";
     history_none "9";
     history "\n/hidden\n\nH";
+    info "i";
     help "?";
     palette ":";
     palette_typed ":wat";

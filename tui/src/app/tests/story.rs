@@ -314,3 +314,37 @@ fn what_checks_find_marks_the_timeline() {
             .len()
     );
 }
+
+#[test]
+fn what_takes_long_can_be_cancelled() {
+    let mut driver = pair();
+    // As if the comparison were still under way.
+    driver.app.asked.remove(&crate::app::work::Kind::Compare);
+    let effects = update(&mut driver.app, Event::Start);
+    let Some(Effect::Run { id, job }) = effects.into_iter().next() else { panic!("nothing is asked for") };
+    for _ in 0..3 {
+        update(&mut driver.app, Event::Tick);
+    }
+    driver.shows("comparing the runs ...");
+    let effects =
+        update(&mut driver.app, Event::Input(Input::Key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))));
+    assert!(matches!(effects[..], [Effect::Cancel(crate::app::work::Kind::Compare)]), "{effects:?}");
+    driver.shows("not compared: cancelled");
+    // The answer comes all the same, and no longer counts.
+    let result = Box::new(driver.bench.run(job, &AtomicBool::new(false)));
+    update(&mut driver.app, Event::Done { id, kind: crate::app::work::Kind::Compare, result });
+    driver.shows("not compared: cancelled");
+    driver.keys(":diff\n");
+    driver.shows("first difference: step 2");
+}
+
+#[test]
+fn a_trace_says_what_it_is_and_what_can_be_done() {
+    let mut driver = pair();
+    driver.keys("i");
+    driver.shows("what the traces are");
+    driver.shows("graph cuda");
+    driver.shows("sampling");
+    driver.keys("x");
+    assert!(driver.app.overlay.is_none());
+}
