@@ -280,7 +280,7 @@ fn outlier(places: Places) -> String {
     match (a, b) {
         (0, 1..) => format!(
             "As in the report it is the eager profile (A) whose step 2 is the odd one of its own run, if by less: \
-             {figures}. With other sentences it lies among them: a mean can point at a step, only bits decide."
+             {figures}. With other sentences it can lie among them: a mean can point at a step, only bits decide."
         ),
         _ => format!(
             "Unlike in the report step 2 is not the odd one of A: {figures}. A mean can point at a step, only bits decide."
