@@ -21,8 +21,8 @@ fn every_snapshot_of_every_sample_is_reproduced() {
         assert!(!run.device.ptx_sha256.is_empty() && !run.device.driver.is_empty(), "{path:?}");
         let report = verify_replay(&trace, &weights, &mut |_, _| {}).unwrap();
         assert!(report.ok && report.complete, "{path:?}: {:?}", report.damage);
-        assert!(report.steps_replayed >= 12 && report.snapshots_compared >= 24, "{path:?}");
+        assert!(report.steps_replayed >= 4 && report.snapshots_compared >= 8, "{path:?}");
         replayed += 1;
     }
-    assert!(replayed >= 8, "only {replayed} samples");
+    assert!(replayed >= 10, "only {replayed} samples");
 }
