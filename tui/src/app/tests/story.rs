@@ -57,7 +57,7 @@ fn a_patch_that_changes_nothing_proves_nothing() {
     assert!(driver.app.verdict.bad && driver.app.verdict.text.contains("not comparable"));
     driver = pair();
     driver.keys("[[[g1\n\n/seq_lens\noR7");
-    driver.shows("no effect");
+    driver.shows("no effect: nothing that a launch reads was changed");
 }
 
 #[test]
