@@ -211,7 +211,7 @@ pub fn explain(
         exhausted: false,
     };
     let Some(at) = first_divergent(&differences) else {
-        verdict::of_equal_runs(&mut report);
+        verdict::of_equal_runs(&mut report, ends_early(&differences));
         return Ok(report);
     };
     if let Some(control) = options.control
@@ -244,7 +244,16 @@ pub fn explain(
         progress,
         executions: 0,
     };
-    investigate(&mut judge, at, &mut report)?;
+    match investigate(&mut judge, at, &mut report) {
+        Err(_) if judge.budget == 0 => {
+            // What was written before stands.
+            if report.verdict.text.is_empty() {
+                let families = families(&pair)?;
+                verdict::undecided(&mut judge, &mut report, at, &families, None);
+            }
+        }
+        other => other?,
+    }
     report.executions = judge.executions;
     report.exhausted = judge.budget == 0;
     Ok(report)
@@ -259,9 +268,27 @@ fn steps(trace: &Trace) -> Result<usize, ReplayError> {
     Ok(count)
 }
 
-/// The first step of both runs that differs.
+/// The first step that only one run has, and which: what comes after it differs in consequence.
+fn ends_early(differences: &DiffReport) -> Option<(At, &'static str)> {
+    let alone = differences.steps.iter().filter(|s| s.kind == "step").filter_map(|s| match s.state {
+        StepState::OnlyA => Some((s, "a")),
+        StepState::OnlyB => Some((s, "b")),
+        _ => None,
+    });
+    let (step, side) = alone.min_by_key(|(s, _)| (s.request, s.step))?;
+    Some((At { request: step.request, step: Some(step.step) }, side))
+}
+
+/// The first step of both runs that differs, before one of them ends or goes on alone.
 fn first_divergent(differences: &DiffReport) -> Option<At> {
-    let step = differences.steps.iter().find(|s| s.state == StepState::Diverged)?;
+    let end = ends_early(differences).map(|(at, _)| (at.request, at.step.unwrap_or(0)));
+    let before = |s: &&crate::diff::StepDiff| {
+        end.is_none_or(|end| {
+            // A request's codec section comes after all of its steps.
+            if s.kind == "step" { (s.request, s.step) < end } else { s.request < end.0 }
+        })
+    };
+    let step = differences.steps.iter().filter(before).find(|s| s.state == StepState::Diverged)?;
     Some(At { request: step.request, step: (step.kind == "step").then_some(step.step) })
 }
 
@@ -321,7 +348,7 @@ fn investigate(judge: &mut Judge<'_, '_, '_>, at: At, report: &mut ExplainReport
         }
     }
     let Some(set) = decision.sets.first().cloned() else {
-        verdict::undecided(judge, report, at, &families, &decision);
+        verdict::undecided(judge, report, at, &families, Some(&decision));
         return Ok(());
     };
     let context = Context {
@@ -354,6 +381,7 @@ fn investigate(judge: &mut Judge<'_, '_, '_>, at: At, report: &mut ExplainReport
         needed: &needed,
         reproduced,
         rounding,
+        ended: judge.budget > 0,
     };
     let proof = verdict::proof(judge, &found);
     verdict::decided(report, &found, causes, proof);

@@ -135,9 +135,16 @@ pub struct Patch {
     pub(crate) target: Target,
 }
 
+/// Characters of a patch that an error repeats.
+const SHOWN_MAX: usize = 200;
+
 /// An error that names the patch.
 pub(crate) fn wrong(patch: &str, what: impl Into<String>) -> ReplayError {
-    ReplayError::Patch { patch: patch.to_owned(), what: what.into() }
+    let mut shown: String = patch.chars().take(SHOWN_MAX).collect();
+    if shown.len() < patch.len() {
+        shown.push_str("...");
+    }
+    ReplayError::Patch { patch: shown, what: what.into() }
 }
 
 const FORM: &str = "write BUFFER=other, BUFFER[0,17]=1.5, node:14.ARGUMENT=other, bind:BUFFER=BUFFER, launch:14=skip, \

@@ -40,6 +40,18 @@ pub(crate) enum Memory {
     Other(BufferId),
 }
 
+/// Whether another buffer known in the step lies where this one does.
+fn shares_memory(step: &RecordedStep<'_>, id: BufferId) -> bool {
+    let range = |id: BufferId| {
+        let record = step.trace().buffer(id)?;
+        let start = record.address?;
+        Some((start, start.checked_add(record.bytes)?))
+    };
+    let Some((start, end)) = range(id) else { return false };
+    let mut others = step.run.lifetimes.known(step.index).filter(|&other| other != id);
+    others.any(|other| range(other).is_some_and(|(a, b)| a < end && start < b))
+}
+
 /// A launch of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
@@ -113,7 +125,13 @@ impl Plan {
             undone: Vec::new(),
             first_writes: Vec::new(),
         };
-        // Arguments first: they name launches that a later patch may take away.
+        // Another graph first: arguments are then those of its nodes, which have the same numbers. Then
+        // arguments: they name launches that a later patch may take away.
+        for (i, patch) in patches.iter().enumerate() {
+            if let Target::Swap(id, other) = patch.target {
+                plan.swap_graph(step, i, patch, id, other)?;
+            }
+        }
         for (i, patch) in patches.iter().enumerate() {
             plan.arguments(step, twin, i, patch)?;
         }
@@ -139,7 +157,8 @@ impl Plan {
                 let mut known = Vec::new();
                 let mut found = false;
                 for number in numbers {
-                    let record = &step.launches[number].record;
+                    let Some(slot) = self.slot(number) else { continue };
+                    let record = &self.launches[slot].record.clone();
                     known.extend(record.scalars.iter().map(|s| s.name.clone()));
                     known.extend(record.views.iter().map(|v| v.name.clone()));
                     let other = other_record(twin, number);
@@ -157,7 +176,7 @@ impl Plan {
                                 scalar(record.scalars[at].value, text).map_err(|e| wrong(&patch.text, e))?,
                             ),
                         };
-                        self.set_scalar(index, number, at, new);
+                        self.set_scalar(index, slot, at, new);
                     } else if let Some(at) = record.views.iter().position(|v| v.name == *argument) {
                         found = true;
                         let new = match (value.as_str(), other) {
@@ -168,7 +187,7 @@ impl Plan {
                             ("other", None) => None,
                             (name, _) => Some(rebound(step, &record.views[at], name, &patch.text)?),
                         };
-                        self.set_view(index, number, at, new);
+                        self.set_view(index, slot, at, new);
                     }
                 }
                 if !found {
@@ -182,11 +201,11 @@ impl Plan {
             }
             Target::Bind { from, to } => {
                 let from = crate::selection::resolve(step.trace(), &step.record, from)?;
-                for number in 0..step.launches.len() {
-                    let record = &step.launches[number].record;
+                for slot in 0..self.launches.len() {
+                    let record = &self.launches[slot].record.clone();
                     for at in (0..record.views.len()).filter(|&at| record.views[at].buffer == from) {
                         let new = rebound(step, &record.views[at], to, &patch.text)?;
-                        self.set_view(index, number, at, Some(new));
+                        self.set_view(index, slot, at, Some(new));
                     }
                 }
                 if self.effects[index].read_by.is_empty() {
@@ -199,8 +218,13 @@ impl Plan {
         Ok(())
     }
 
-    fn set_scalar(&mut self, patch: usize, number: usize, at: usize, new: Option<ScalarValue>) {
-        let planned = &mut self.launches[number];
+    /// Where this step's own launch of a number is among those planned.
+    fn slot(&self, number: usize) -> Option<usize> {
+        self.launches.iter().position(|planned| planned.origin == Origin::Own(number))
+    }
+
+    fn set_scalar(&mut self, patch: usize, slot: usize, at: usize, new: Option<ScalarValue>) {
+        let planned = &mut self.launches[slot];
         let old = planned.record.scalars[at].value;
         let Some(new) = new.filter(|new| *new != old) else { return };
         planned.record.scalars[at].value = new;
@@ -209,8 +233,8 @@ impl Plan {
         effect.read_by.push(planned.name());
     }
 
-    fn set_view(&mut self, patch: usize, number: usize, at: usize, new: Option<(ViewRecord, Memory)>) {
-        let planned = &mut self.launches[number];
+    fn set_view(&mut self, patch: usize, slot: usize, at: usize, new: Option<(ViewRecord, Memory)>) {
+        let planned = &mut self.launches[slot];
         let Some((view, memory)) = new else { return };
         let old = planned.record.views[at].clone();
         let same = planned.memory[at] == memory && old.offset == view.offset && old.shape == view.shape;
@@ -268,9 +292,12 @@ impl Plan {
                     self.launch_graph(step, index, patch, id as u32)?;
                 }
             }
-            Target::Swap(id, other) => self.swap_graph(step, index, patch, *id, *other)?,
             Target::Own(name) => {
                 let id = crate::selection::resolve(step.trace(), &step.record, name)?;
+                if !shares_memory(step, id) {
+                    self.effects[index].nothing = Some("no other buffer lies in its memory".to_owned());
+                    return Ok(());
+                }
                 self.own_memory.push(id);
                 self.effects[index].bytes_changed = step.trace().buffer(id).map_or(0, |b| b.bytes);
                 self.effects[index].read_by = step
@@ -345,12 +372,20 @@ impl Plan {
             return Err(wrong(&patch.text, format!("graph {id} is not launched in this step")));
         }
         for item in items {
-            let at = self.launches.iter().position(|p| p.item >= item).unwrap_or(self.launches.len());
-            self.launches.retain(|p| p.item != item);
             let added = graph_nodes(step, other, item)?;
             added.iter().for_each(|planned| touch(&mut self.effects[index], planned));
-            let at = at.min(self.launches.len());
-            self.launches.splice(at..at, added);
+            let own = |p: &&Planned| p.item == item;
+            let kept: Vec<Origin> = self.launches.iter().filter(own).map(|p| p.origin).collect();
+            let at = self.launches.iter().position(|p| p.item >= item).unwrap_or(self.launches.len());
+            self.launches.retain(|p| p.item != item);
+            // As many launches keep their numbers, so that further patches can name them.
+            let same = kept.len() == added.len();
+            let numbered = added.into_iter().enumerate().map(|(k, planned)| match same {
+                true => Planned { origin: kept[k], ..planned },
+                false => planned,
+            });
+            let numbered: Vec<Planned> = numbered.collect();
+            self.launches.splice(at..at, numbered);
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+pub mod in_memory;
+
 /// The sentence of the demo and of `traces/samples/`.
 pub const SENTENCE: &str = "the weather is nice today and the sun is shining.";
 

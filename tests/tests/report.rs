@@ -1,4 +1,4 @@
-//! The worked example: every command on the page is run, and gives what the page shows.
+//! The worked example: every command on the page is run, and gives what the page shows. So is the README.
 
 use std::path::Path;
 use std::process::Command;
@@ -56,7 +56,9 @@ fn line_matches(shown: &str, actual: &str) -> bool {
 fn matches(shown: &[String], actual: &[&str]) -> bool {
     match shown.split_first() {
         None => actual.is_empty(),
-        Some((first, rest)) if first == "..." => (0..=actual.len()).any(|n| matches(rest, &actual[n..])),
+        Some((first, rest)) if first.trim() == "..." => {
+            (0..=actual.len()).any(|n| matches(rest, &actual[n..]))
+        }
         Some((first, rest)) => {
             actual.first().is_some_and(|line| line_matches(first, line)) && matches(rest, &actual[1..])
         }
@@ -90,6 +92,37 @@ fn every_command_on_the_page_gives_what_the_page_shows() {
             run.stdout,
             run.stderr
         );
+    }
+}
+
+#[test]
+fn the_readme_shows_what_the_demo_prints() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, block) = readme.split_once("```text\n").expect("a block of text");
+    let (block, _) = block.split_once("```").expect("it ends");
+    let shown: Vec<String> = block.lines().map(str::to_owned).collect();
+    assert!(shown.len() > 40 && shown[0].starts_with("twinstep demo"), "{shown:#?}");
+    let folder = tempfile::tempdir().unwrap();
+    let run = run(folder.path(), "twinstep demo").expect(0);
+    let actual: Vec<&str> = run.stdout.lines().collect();
+    assert!(matches(&shown, &actual), "the README shows another demo than:\n{}", run.stdout);
+}
+
+#[test]
+fn the_commands_in_the_readme_run() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("## By hand").expect("a section");
+    let (section, _) = rest.split_once("\n## ").expect("it ends");
+    let folder = tempfile::tempdir().unwrap();
+    let commands: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    twinstep ")).collect();
+    assert!(commands.len() > 8, "{commands:?}");
+    for arguments in commands {
+        let terminal = arguments.starts_with("graph.twin");
+        let run = run(folder.path(), &format!("twinstep {arguments}"));
+        match terminal {
+            true => assert!(run.stderr.contains("needs a terminal"), "{arguments}: {run:?}"),
+            false => assert!(matches!(run.status, Some(0 | 1)), "{arguments}: {run:?}"),
+        }
     }
 }
 

@@ -107,7 +107,7 @@ fn samples_are_clean_but_for_the_stale_codes() {
 #[test]
 fn stale_codes_break_the_feedback_of_every_request() {
     let mut options = RecordOptions::new("good morning. thank you.");
-    (options.mode, options.fault, options.max_steps) = (Mode::Graph, Some(Fault::StaleCodes), Some(4));
+    (options.mode, options.faults, options.max_steps) = (Mode::Graph, vec![Fault::StaleCodes], Some(4));
     let report = rules().check(&speak(&options).0).unwrap();
     let [finding] = &report.findings[..] else { panic!("{report:#?}") };
     assert_eq!((finding.check.as_str(), finding.request, finding.step), ("feedback-first", 1, 2));

@@ -95,8 +95,15 @@ pub(crate) fn look(trace: &Trace, rules: &RuleSet) -> Result<CheckReport, Failur
 /// The report as lines.
 fn report_lines(report: &CheckReport, trace: &Trace, path: &Path) -> Vec<String> {
     let mut lines: Vec<String> = report.findings.iter().flat_map(|f| show(f, trace, path)).collect();
-    for note in &report.not_looked_at {
+    // A short run has no end of speech: rules that speak of it are told in one line.
+    const IDLE: &str = " matched no step";
+    let idle: Vec<&str> = report.not_looked_at.iter().filter_map(|note| note.strip_suffix(IDLE)).collect();
+    for note in report.not_looked_at.iter().filter(|note| !note.ends_with(IDLE)) {
         lines.push(format!("note: not looked at: {note}"));
+    }
+    if !idle.is_empty() {
+        let names = idle.iter().map(|name| name.trim_start_matches("rule ")).collect::<Vec<_>>().join(", ");
+        lines.push(format!("note: not looked at: rules that no step gives a case for: {names}"));
     }
     lines.push(match report.findings.as_slice() {
         [] => "no findings".to_owned(),

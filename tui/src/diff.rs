@@ -115,7 +115,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
                 |n: &Option<twinstep_replayer::Number>| n.map_or("-".to_owned(), |n| format!("{n:.4}"));
             line += &format!("  {:>14}  {:>14}", number(&stat.a), number(&stat.b));
         }
-        lines.push(with_names(line, &step.differing, width));
+        lines.push(with_names(&line, &step.differing, width));
     }
     for w in &report.waveforms {
         let same = if w.identical { "same samples" } else { "other samples" };
@@ -133,21 +133,19 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
     lines.iter().flat_map(|line| wrap::fill(line, width, 2)).collect()
 }
 
-/// A row with as many names as fit, one at least.
-fn with_names(row: String, names: &[String], width: usize) -> String {
-    let names = wrap::names(names);
-    let mut line = row;
-    for (i, name) in names.iter().enumerate() {
-        let more = format!(" and {} more", names.len() - i);
-        let room = if i + 1 == names.len() { width } else { width.saturating_sub(more.len()) };
-        let gap = if i == 0 { "  " } else { " " };
-        if i > 0 && line.chars().count() + gap.len() + name.chars().count() > room {
-            return line + &more;
-        }
-        line += gap;
-        line += name;
+/// A row with as many names as fit, or their number.
+fn with_names(row: &str, buffers: &[String], width: usize) -> String {
+    let names = wrap::names(buffers);
+    let fits = |line: &String| line.chars().count() <= width;
+    let shown = |n: usize| match names.len() - n {
+        0 => format!("{row}  {}", names.join(" ")),
+        more => format!("{row}  {} and {more} more", names[..n].join(" ")),
+    };
+    match (1..=names.len()).rev().map(shown).find(fits) {
+        Some(line) => line,
+        None if names.is_empty() => row.to_owned(),
+        None => format!("{row}  {} buffers", buffers.len()),
     }
-    line
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {

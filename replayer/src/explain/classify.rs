@@ -423,17 +423,9 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
         (meant != Some(id)).then_some((id, meant))
     };
     let of_stale = unanimous([Side::A, Side::B].map(|s| stale(s).map(|_| s)));
-    // A copy of its own that nobody refreshes, while the host writes what the other run reads.
-    let copy = unanimous([Side::A, Side::B].map(|s| {
-        let expected = match s {
-            Side::A => pair.pairing.reversed_of(ids.1),
-            Side::B => pair.pairing.of(ids.0),
-        };
-        unrefreshed(pair.side(s), context.ids(s, ids), expected?).then_some(s)
-    }));
     let names = [pair.a.short_name(ids.0), pair.b.short_name(ids.1)];
     let witness = unanimous([context.odd_operand(family), context.witnesses.loose_side()]);
-    let side = of_stale.or(witness).or(copy);
+    let side = of_stale.or(witness);
     let counter = |s: Side| {
         let expected = match s {
             Side::A => pair.pairing.reversed_of(ids.1),
@@ -484,7 +476,7 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
             "{what} of {letter} works on {name} where {should} is meant, and only rows that no request occupies differ"
         );
         (Kind::PaddingLeak, text, id)
-    } else if graph.is_some() && side.is_some() && (of_stale == side || copy == side) {
+    } else if graph.is_some() && side.is_some() && of_stale == side {
         let text =
             format!("{owner} of {letter} is bound to {name}: {what} works on it, where {should} is meant");
         (Kind::StaleBinding, text, id)
@@ -497,14 +489,6 @@ fn binding(context: &Context<'_>, family: &Family, ids: (BufferId, BufferId)) ->
     cause.buffers = vec![step.short_name(buffer)];
     cause.arguments = operands;
     cause
-}
-
-/// Whether nothing writes a buffer in this step, while the host writes the one that is meant.
-fn unrefreshed(step: &RecordedStep<'_>, bound: BufferId, meant: BufferId) -> bool {
-    let by_host = |id: BufferId| step.record.host_writes.iter().any(|w| w.buffer == id);
-    let by_launch = step.launches.iter().any(|l| l.written().any(|v| v.buffer == bound));
-    let weight = step.trace().buffer(bound).is_none_or(|b| b.role == Role::Weight);
-    !weight && !by_launch && !by_host(bound) && by_host(meant)
 }
 
 /// A live or later buffer in the same memory.

@@ -11,7 +11,7 @@ use crate::ReplayError;
 use crate::align::{Alignment, align};
 use crate::pairing::Pairing;
 use crate::program::{StepLaunch, nodes, writes};
-use crate::recorded::RecordedStep;
+use crate::recorded::{RecordedStep, State};
 
 /// One of the two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,8 +108,8 @@ pub(crate) fn families(pair: &Pair<'_>) -> Result<Vec<Family>, ReplayError> {
     program.extend(presence(pair)?);
     for side in [Side::A, Side::B] {
         if let Some(dispatch) = dispatch(pair, side, &program)? {
-            // The other graph's arguments and launches are not inputs of their own.
-            program = vec![dispatch];
+            // The launched graph's arguments and launches are no inputs of their own then.
+            program = dispatch;
         }
     }
     found.extend(program);
@@ -355,49 +355,67 @@ fn alike(node: &twinstep_traces::LaunchRecord, launch: &StepLaunch) -> bool {
         && node.views.iter().zip(&record.views).all(|(x, y)| x.shape == y.shape && x.name == y.name)
 }
 
-/// Whether launching another captured graph would give the other run's very launches.
-fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Family>, ReplayError> {
-    if program.is_empty() {
-        return Ok(None);
-    }
+/// Another captured graph with which the programs are alike, or at least much more so; with what then still
+/// differs.
+fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Vec<Family>>, ReplayError> {
+    let differing = |families: &[Family]| families.iter().map(|f| f.members.len().max(1)).sum::<usize>();
+    let now = differing(program);
     let step = pair.side(side);
     let launched: BTreeSet<u32> = step.launches.iter().filter_map(|l| l.graph).map(|g| g.0).collect();
-    let [graph] = launched.iter().copied().collect::<Vec<_>>()[..] else { return Ok(None) };
-    for other in step.trace().graphs().iter().filter(|g| !launched.contains(&g.id.0)) {
-        let Ok(records) = nodes(step.trace(), other.id) else { continue };
-        let item = step.launches.iter().find(|l| l.graph.is_some_and(|g| g.0 == graph)).map_or(0, |l| l.item);
-        let swapped: Vec<StepLaunch> =
-            records.into_iter().map(|record| StepLaunch { item, graph: Some(other.id), record }).collect();
-        let rest = step.launches.iter().filter(|l| l.graph.is_none_or(|g| g.0 != graph)).cloned();
-        let mut launches: Vec<StepLaunch> = rest.chain(swapped).collect();
-        launches.sort_by_key(|l| l.item);
-        let twin = pair.side(side.other());
-        let alignment = align((step.trace(), &launches), (twin.trace(), &twin.launches));
-        let complete = alignment.only_a.is_empty() && alignment.only_b.is_empty();
-        let pairing = if side == Side::A { pair.pairing.clone() } else { pair.pairing.reversed() };
-        let equal = |&(i, j): &(usize, usize)| {
-            let (x, y) = (&launches[i].record, &twin.launches[j].record);
-            x.scalars == y.scalars
-                && x.views.iter().zip(&y.views).all(|(x, y)| {
-                    pairing.of(x.buffer) == Some(y.buffer) && x.offset == y.offset && x.shape == y.shape
-                })
-        };
-        if complete && alignment.pairs.iter().all(equal) {
-            let difference = Difference::Dispatch { side, launched: graph, right: other.id.0 };
-            let swap = vec![format!("graph:{graph}=graph:{}", other.id.0)];
-            let back: Vec<String> = match side {
-                Side::A => program.iter().flat_map(|f| f.into_b.clone().unwrap_or_default()).collect(),
-                Side::B => program.iter().flat_map(|f| f.into_a.clone()).collect(),
+    let mut best: Option<(usize, u32, u32, Vec<Family>)> = None;
+    for &graph in &launched {
+        for other in step.trace().graphs().iter().filter(|g| !launched.contains(&g.id.0)) {
+            let Ok(records) = nodes(step.trace(), other.id) else { continue };
+            let own = step.launches.iter().filter(|l| l.graph.is_some_and(|g| g.0 == graph)).count();
+            // The same list of launches, on other operands: then numbers mean the same in both.
+            if records.len() != own || now == 0 {
+                continue;
+            }
+            let mut records = records.into_iter();
+            let swapped = |launch: &StepLaunch| match launch.graph {
+                Some(g) if g.0 == graph => StepLaunch {
+                    item: launch.item,
+                    graph: Some(other.id),
+                    record: records.next().unwrap_or_else(|| launch.record.clone()),
+                },
+                _ => launch.clone(),
             };
-            let mut family = match side {
-                Side::A => Family::new(difference, swap, Some(back)),
-                Side::B => Family::new(difference, back, Some(swap)),
+            let launches: Vec<StepLaunch> = step.launches.iter().map(swapped).collect();
+            let swapped = RecordedStep {
+                run: step.run,
+                index: step.index,
+                record: step.record.clone(),
+                launches,
+                before: State::new(),
+                after: State::new(),
+                live: step.live.clone(),
             };
-            family.members = program.iter().flat_map(|f| f.members.clone()).collect();
-            return Ok(Some(family));
+            let twin = pair.side(side.other());
+            let there = match side {
+                Side::A => Pair::new(&swapped, twin),
+                Side::B => Pair::new(twin, &swapped),
+            };
+            let mut rest = arguments(&there);
+            rest.extend(presence(&there)?);
+            let left = differing(&rest);
+            if left * 2 <= now && best.as_ref().is_none_or(|b| left < b.0) {
+                best = Some((left, graph, other.id.0, rest));
+            }
         }
     }
-    Ok(None)
+    let Some((_, launched, right, rest)) = best else { return Ok(None) };
+    let difference = Difference::Dispatch { side, launched, right };
+    let swap = vec![format!("graph:{launched}=graph:{right}")];
+    // The other run cannot launch this one's graph: its launches take that one's arguments instead.
+    let of =
+        |f: &Family| if side == Side::A { f.into_b.clone().unwrap_or_default() } else { f.into_a.clone() };
+    let back: Vec<String> = program.iter().flat_map(of).collect();
+    let mut family = match side {
+        Side::A => Family::new(difference, swap, Some(back)),
+        Side::B => Family::new(difference, back, Some(swap)),
+    };
+    family.members = program.iter().flat_map(|f| f.members.clone()).collect();
+    Ok(Some([vec![family], rest].concat()))
 }
 
 /// Buffers that share memory with another one here and not in the other run.

@@ -18,6 +18,18 @@ use crate::explain::witness::Witnesses;
 use crate::explain::{Evidence, ExplainReport, broken, provenance};
 use crate::recorded::RecordedStep;
 
+/// Steps in which the same differences are open, and how they were tried: where they make no difference they
+/// are tried again after 1, 2, 4, ... steps, and in the last one.
+struct Stretch {
+    open: BTreeSet<Difference>,
+    /// The newest step that was tried, and equals the other run's.
+    quiet: usize,
+    /// Steps until it is tried again.
+    wait: usize,
+    /// The newest step that was not tried.
+    skipped: Option<usize>,
+}
+
 /// Looks at the steps after the judge's own.
 ///
 /// # Errors
@@ -28,59 +40,50 @@ pub(crate) fn causes(
     decisive: &BTreeSet<Difference>,
     side: Side,
 ) -> Result<(), ReplayError> {
-    let (run_a, run_b) = (judge.pair.a.run, judge.pair.b.run);
+    let count = judge.pair.a.trace().step_count();
     let mut known = decisive.clone();
     let mut looked_at = 0usize;
-    // Differences that made no difference are tried again after 1, 2, 4, ... steps.
-    let mut quiet: Option<(BTreeSet<Difference>, usize, usize)> = None;
-    for index in judge.pair.a.index + 1..run_a.trace.step_count() {
-        let record = run_a.trace.step(index)?;
-        let Some(at) = place(&record).filter(|at| at.step.is_some()) else { continue };
-        if !comparable_from(judge, at.request)? {
-            break;
-        }
-        let Ok(twin) = run_b.find(at) else { break };
-        let (light_a, light_b) = (run_a.light(index)?, run_b.light(twin)?);
-        let pair = Pair::new(&light_a, &light_b);
-        let others: BTreeSet<Difference> = families(&pair)?
-            .into_iter()
-            .map(|family| family.difference)
-            .filter(|d| !known.contains(d) && !unchanged(&pair, side, d) && !handed_on(&pair, d))
-            .collect();
-        if others.is_empty() {
-            continue;
-        }
-        if let Some((same, waited, wait)) = &mut quiet
-            && *same == others
-        {
-            *waited += 1;
-            if *waited < *wait {
+    let mut stretch: Option<Stretch> = None;
+    let mut index = judge.pair.a.index + 1;
+    while index <= count && judge.budget > 0 {
+        let open = if index < count { open_at(judge, index, &known, side)? } else { Open::End };
+        let same = |s: &Stretch| matches!(&open, Open::Differences(d) if *d == s.open);
+        // The end of a stretch is tried, whatever was to be waited for.
+        if let Some(Stretch { quiet, skipped: Some(last), .. }) = stretch.take_if(|s| !same(s)) {
+            looked_at += 1;
+            if let Some((at, more)) = search_back(judge, report, &known, side, (quiet, last))? {
+                known.extend(more);
+                index = at + 1;
                 continue;
             }
         }
-        looked_at += 1;
-        let (step_a, step_b) = (run_a.step(index)?, run_b.step(twin)?);
-        let full = Pair::new(&step_a, &step_b);
-        let mut here = Judge {
-            pair: &full,
-            hybrid_a: &mut *judge.hybrid_a,
-            hybrid_b: &mut *judge.hybrid_b,
-            budget: judge.budget,
-            progress: &mut *judge.progress,
-            executions: judge.executions,
-        };
-        let found = look(&mut here, report, &known, side)?;
-        (judge.budget, judge.executions) = (here.budget, here.executions);
-        match found {
-            Look::Quiet => {
-                let wait = quiet.as_ref().filter(|q| q.0 == others).map_or(1, |q| q.2 * 2);
-                quiet = Some((others, 0, wait));
+        let differences = match open {
+            Open::End => break,
+            Open::Nothing => {
+                index += 1;
+                continue;
             }
-            Look::Causes(more) => known.extend(more),
-            Look::Unresolved => break,
+            Open::Differences(differences) => differences,
+        };
+        if let Some(s) = stretch.as_mut().filter(|s| index < s.quiet + s.wait) {
+            s.skipped = Some(index);
+            index += 1;
+            continue;
         }
-        if judge.budget == 0 {
-            break;
+        looked_at += 1;
+        let before = stretch.as_ref().map_or(index - 1, |s| s.quiet);
+        match search_back(judge, report, &known, side, (before, index))? {
+            Some((at, more)) if !more.is_empty() => {
+                known.extend(more);
+                stretch = None;
+                index = at + 1;
+            }
+            Some(_) => break,
+            None => {
+                let wait = stretch.as_ref().map_or(1, |s| s.wait * 2);
+                stretch = Some(Stretch { open: differences, quiet: index, wait, skipped: None });
+                index += 1;
+            }
         }
     }
     if looked_at == 0 {
@@ -88,6 +91,89 @@ pub(crate) fn causes(
         report.evidence.push(Evidence { what: "later", at: None, node: None, text });
     }
     Ok(())
+}
+
+/// What else than state is different in a later step's inputs.
+enum Open {
+    /// Nothing that is not known or a consequence.
+    Nothing,
+    /// These.
+    Differences(BTreeSet<Difference>),
+    /// The runs have no further step in common that can be compared.
+    End,
+}
+
+fn open_at(
+    judge: &Judge<'_, '_, '_>,
+    index: usize,
+    known: &BTreeSet<Difference>,
+    side: Side,
+) -> Result<Open, ReplayError> {
+    let (run_a, run_b) = (judge.pair.a.run, judge.pair.b.run);
+    let record = run_a.trace.step(index)?;
+    let Some(at) = place(&record).filter(|at| at.step.is_some()) else { return Ok(Open::Nothing) };
+    if !comparable_from(judge, at.request)? {
+        return Ok(Open::End);
+    }
+    let Ok(twin) = run_b.find(at) else { return Ok(Open::End) };
+    let (light_a, light_b) = (run_a.light(index)?, run_b.light(twin)?);
+    let pair = Pair::new(&light_a, &light_b);
+    let others: BTreeSet<Difference> = families(&pair)?
+        .into_iter()
+        .map(|family| family.difference)
+        .filter(|d| !known.contains(d) && !unchanged(&pair, side, d) && !handed_on(&pair, d))
+        .collect();
+    Ok(if others.is_empty() { Open::Nothing } else { Open::Differences(others) })
+}
+
+/// Tries step `last`; where it differs, finds the first one after `quiet` that does and looks for causes
+/// there. Gives that step with the differences that decide there: none where nothing small does.
+fn search_back(
+    judge: &mut Judge<'_, '_, '_>,
+    report: &mut ExplainReport,
+    known: &BTreeSet<Difference>,
+    side: Side,
+    (quiet, last): (usize, usize),
+) -> Result<Option<(usize, BTreeSet<Difference>)>, ReplayError> {
+    if at_step(judge, last, |here| is_quiet(here, known, side))? != Some(false) {
+        return Ok(None);
+    }
+    let (mut low, mut high) = (quiet, last);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match at_step(judge, middle, |here| is_quiet(here, known, side))? {
+            Some(false) => high = middle,
+            _ => low = middle,
+        }
+    }
+    match at_step(judge, high, |here| look(here, report, known, side))? {
+        Some(Look::Causes(more)) => Ok(Some((high, more))),
+        _ => Ok(Some((high, BTreeSet::new()))),
+    }
+}
+
+/// Does something with a later step of both runs; `None` where it is no step of both.
+fn at_step<T>(
+    judge: &mut Judge<'_, '_, '_>,
+    index: usize,
+    what: impl FnOnce(&mut Judge<'_, '_, '_>) -> Result<T, ReplayError>,
+) -> Result<Option<T>, ReplayError> {
+    let (run_a, run_b) = (judge.pair.a.run, judge.pair.b.run);
+    let Some(at) = place(&run_a.trace.step(index)?).filter(|at| at.step.is_some()) else { return Ok(None) };
+    let Ok(twin) = run_b.find(at) else { return Ok(None) };
+    let (step_a, step_b) = (run_a.step(index)?, run_b.step(twin)?);
+    let pair = Pair::new(&step_a, &step_b);
+    let mut here = Judge {
+        pair: &pair,
+        hybrid_a: &mut *judge.hybrid_a,
+        hybrid_b: &mut *judge.hybrid_b,
+        budget: judge.budget,
+        progress: &mut *judge.progress,
+        executions: judge.executions,
+    };
+    let done = what(&mut here);
+    (judge.budget, judge.executions) = (here.budget, here.executions);
+    done.map(Some)
 }
 
 /// Whether requests before this one took as many steps in both runs: else blocks and lengths differ in
@@ -136,15 +222,44 @@ fn handed_on(pair: &Pair<'_>, difference: &Difference) -> bool {
     of_reads(pair.a, *a) && of_reads(pair.b, *b)
 }
 
+/// What a look at a later step gives.
 enum Look {
-    /// With the known causes patched the step equals the other run's.
-    Quiet,
     /// These differences make it differ as well.
     Causes(BTreeSet<Difference>),
-    /// It still differs, and nothing small decides why.
+    /// Nothing small decides why it still differs.
     Unresolved,
 }
 
+/// Whether a difference is state, known, or a consequence of these.
+fn given(pair: &Pair<'_>, family: &Family, known: &BTreeSet<Difference>) -> bool {
+    matches!(family.difference, Difference::State { .. })
+        || known.contains(&family.difference)
+        || handed_on(pair, &family.difference)
+}
+
+/// The patches of a family on one side.
+fn patches_of(family: &Family, side: Side) -> Vec<String> {
+    match side {
+        Side::A => family.into_a.clone(),
+        Side::B => family.into_b.clone().unwrap_or_default(),
+    }
+}
+
+/// Whether the step, given the other run's state and with the known causes patched, equals the other run's
+/// as far as it can be executed.
+fn is_quiet(
+    judge: &mut Judge<'_, '_, '_>,
+    known: &BTreeSet<Difference>,
+    side: Side,
+) -> Result<bool, ReplayError> {
+    let pair = judge.pair;
+    let all = families(pair)?;
+    let base: Vec<String> =
+        all.iter().filter(|f| given(pair, f, known)).flat_map(|f| patches_of(f, side)).collect();
+    Ok(judge.equals(side, &base) != Answer::Differs)
+}
+
+/// Looks for what makes a later step differ, and reports it.
 fn look(
     judge: &mut Judge<'_, '_, '_>,
     report: &mut ExplainReport,
@@ -153,21 +268,9 @@ fn look(
 ) -> Result<Look, ReplayError> {
     let pair = judge.pair;
     let all = families(pair)?;
-    let given = |f: &Family| {
-        matches!(f.difference, Difference::State { .. })
-            || known.contains(&f.difference)
-            || handed_on(pair, &f.difference)
-    };
-    let patches_of = |f: &Family| match side {
-        Side::A => f.into_a.clone(),
-        Side::B => f.into_b.clone().unwrap_or_default(),
-    };
+    let given = |f: &Family| given(pair, f, known);
+    let patches_of = |f: &Family| patches_of(f, side);
     let base: Vec<String> = all.iter().filter(|f| given(f)).flat_map(patches_of).collect();
-    match judge.equals(side, &base) {
-        Answer::Equal => return Ok(Look::Quiet),
-        Answer::Unresolved => return Ok(Look::Unresolved),
-        Answer::Differs => {}
-    }
     let open: Vec<usize> = (0..all.len()).filter(|&i| !given(&all[i])).collect();
     let with = |which: &[usize]| {
         let more = which.iter().flat_map(|&i| patches_of(&all[i]));
@@ -218,6 +321,7 @@ fn look(
         needed: &patches,
         reproduced: true,
         rounding: None,
+        ended: judge.budget > 0,
     };
     verdict::second(report, &case, found, &base);
     Ok(Look::Causes(set.iter().map(|&i| all[i].difference.clone()).collect()))

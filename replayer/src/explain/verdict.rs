@@ -33,11 +33,24 @@ impl Verdict {
 }
 
 /// Of runs with equal bits: what checks and rules find, on one side or on both.
-pub(crate) fn of_equal_runs(report: &mut ExplainReport) {
+/// `alone` is the first step that only one run has.
+pub(crate) fn of_equal_runs(report: &mut ExplainReport, alone: Option<(At, &'static str)>) {
     let on = |side: &'static str| report.findings.iter().filter(move |f| f.side == side);
     let verdict = &mut report.verdict;
     let Some(first) = report.findings.first() else {
         verdict.kind = Kind::Identical;
+        if let Some((at, side)) = alone {
+            // What the other run would have done there nobody knows.
+            (verdict.request, verdict.step) = (Some(at.request), at.step);
+            verdict.text = format!(
+                "The runs are identical as far as both go: the same bits at every common point. Only {} has \
+                 request {}, step {}. Neither breaks a check or a rule.",
+                side.to_uppercase(),
+                at.request,
+                at.step.unwrap_or(0)
+            );
+            return;
+        }
         verdict.proven = true;
         verdict.text = "The runs are identical: the same bits at every common point. \
                         Neither breaks a check or a rule."
@@ -147,6 +160,8 @@ pub(crate) struct Found<'a> {
     /// Both steps executed again gave what was recorded.
     pub(crate) reproduced: bool,
     pub(crate) rounding: Option<Rounding>,
+    /// The budget sufficed: no alternative was left untried.
+    pub(crate) ended: bool,
 }
 
 /// The commands that show it, each tried.
@@ -205,7 +220,7 @@ pub(crate) fn decided(report: &mut ExplainReport, found: &Found<'_>, causes: Vec
             found.decision.side.name().to_uppercase()
         ),
     });
-    let proven = unique && found.reproduced && found.decision.reverse != Answer::Differs;
+    let proven = unique && found.ended && found.reproduced && found.decision.reverse != Answer::Differs;
     if let Some(rounding) = &found.rounding {
         of_rounding(report, found, rounding, proven, proof);
         return;
@@ -244,7 +259,7 @@ pub(crate) fn second(report: &mut ExplainReport, found: &Found<'_>, causes: Vec<
         line(found.needed, true, "with this patched as well it equals the other run"),
     ];
     for cause in causes {
-        let more = report_of(found, &cause, true, proof.clone());
+        let more = report_of(found, &cause, found.ended, proof.clone());
         let text =
             format!(" A second cause, at request {}, step {}: {}.", more.request, more.step, more.text);
         report.verdict.text.push_str(&text);
@@ -387,7 +402,7 @@ pub(crate) fn undecided(
     report: &mut ExplainReport,
     at: At,
     families: &[Family],
-    decision: &Decision,
+    decision: Option<&Decision>,
 ) {
     let verdict = &mut report.verdict;
     (verdict.request, verdict.step) = (Some(at.request), Some(judge.pair.a.record.step));
@@ -395,7 +410,7 @@ pub(crate) fn undecided(
         "the budget of re-executions was used up before the search ended; give more with --budget".to_owned()
     } else if families.is_empty() {
         "the two steps are given the same state, host writes, launches, arguments and memory".to_owned()
-    } else if decision.complete {
+    } else if decision.is_some_and(|d| d.complete) {
         "no single one or two of the differences decide".to_owned()
     } else {
         format!(

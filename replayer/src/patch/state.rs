@@ -1,5 +1,6 @@
 //! Patches of state: `last_codes=other`, `=other@3:2`, `=self@1`, `=@file.npy`, `hidden[0,17]=1.5`, `last_codes@0=...`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use npyz::{DType as NpyType, NpyFile};
@@ -154,10 +155,15 @@ impl StatePatch {
     }
 }
 
+/// Bytes of a NumPy file that are read: more than any state buffer has.
+const NPY_BYTES_MAX: u64 = 1 << 30;
+
 /// Shape and little-endian bytes of a NumPy array that must have the given element type.
 fn read_npy(path: &Path, dtype: DType) -> Result<(Vec<u64>, Vec<u8>), ReplayError> {
     let wrong = |what: String| ReplayError::File { path: path.to_owned(), what };
-    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| wrong(e.to_string()))?;
+    file.take(NPY_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| wrong(e.to_string()))?;
     let file = NpyFile::new(&bytes[..]).map_err(|e| wrong(format!("no NumPy array: {e}")))?;
     let wanted = match dtype {
         DType::F32 => "<f4",

@@ -91,9 +91,8 @@ pub(crate) fn printed(out: &mut Output, lines: &[String]) -> Result<(), Failure>
     })
 }
 
-/// A paragraph of the story.
+/// A paragraph of the story, or an item of a list.
 pub(crate) fn said(out: &mut Output, text: &str) -> Result<(), Failure> {
-    wrap::fill(&format!("   {text}"), wrap::width(), 3 + text.len() - text.trim_start().len())
-        .iter()
-        .try_for_each(|line| out.line(line))
+    let hang = 3 + text.len() - text.trim_start_matches([' ', '-']).len();
+    wrap::fill(&format!("   {text}"), wrap::width(), hang).iter().try_for_each(|line| out.line(line))
 }

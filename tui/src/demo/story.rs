@@ -272,11 +272,15 @@ fn places(report: &DiffReport) -> Places {
 /// What the table says about step 2.
 fn outlier(places: Places) -> String {
     let (a, b, of) = (places.a - 1, places.b - 1, places.of);
-    let figures = format!("of the {of} means of its run, {a} are lower than that of step 2; in B {b} are");
+    let lower = match a {
+        0 => "none is".to_owned(),
+        a => format!("{a} are"),
+    };
+    let figures = format!("of the {of} means of its run {lower} lower than that of step 2; in B {b} are");
     match (a, b) {
         (0, 1..) => format!(
             "As in the report it is the eager profile (A) whose step 2 is the odd one of its own run, if by less: \
-             {figures}. With other sentences it lies among them: a mean can point at a step, only bits decide."
+             {figures}. With other sentences it can lie among them: a mean can point at a step, only bits decide."
         ),
         _ => format!(
             "Unlike in the report step 2 is not the odd one of A: {figures}. A mean can point at a step, only bits decide."
@@ -327,6 +331,7 @@ fn second_request(pair: &Pair<'_>, report: &DiffReport, out: &mut Output) -> Res
 fn next(a: &Path, b: &Path) -> Vec<String> {
     let (a, b) = (a.display(), b.display());
     vec![
+        format!("twinstep tui {a} {b}"),
         format!("twinstep log {a} --at 2"),
         format!("twinstep print {a} 'layer.0.mlp_out[0,0-3]' --at 2"),
         format!("twinstep history {a} layer.0.mlp_out --at 2 --after"),
