@@ -54,8 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             screen.shows(shown);
         }
         // What is still being read arrives.
-        for _ in 0..8 {
-            screen.take(Duration::from_millis(100));
+        let mut written = 0;
+        while screen.raw.len() != written {
+            written = screen.raw.len();
+            screen.take(Duration::from_millis(500));
         }
         std::fs::write(folder.join(format!("{name}.svg")), svg(screen.parser.screen())?)?;
         screen.keys("\x03");

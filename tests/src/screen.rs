@@ -123,6 +123,27 @@ impl Screen {
         self.until(text, |screen| screen.contains(text));
     }
 
+    /// Types until a text is on the screen: a key that comes in the same instant as a resize may be taken
+    /// only with the next one.
+    ///
+    /// # Panics
+    /// Where it never is.
+    #[track_caller]
+    pub fn insist(&mut self, keys: &str, text: &str) {
+        let start = Instant::now();
+        loop {
+            self.keys(keys);
+            let tried = Instant::now();
+            while tried.elapsed() < Duration::from_secs(2) {
+                self.take(Duration::from_millis(50));
+                if self.parser.screen().contents().contains(text) {
+                    return;
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "{text}:\n{}", self.parser.screen().contents());
+        }
+    }
+
     /// Waits for the end; gives the exit status.
     ///
     /// # Panics

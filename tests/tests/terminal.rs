@@ -47,6 +47,28 @@ fn two_traces_to_equals_a() {
 }
 
 #[test]
+fn the_cause_is_found_in_the_background_while_one_looks_around() {
+    let mut screen = opened();
+    screen.keys("E");
+    screen.shows("looking for the cause");
+    // It goes on while other screens are looked at.
+    screen.keys("4");
+    screen.shows("codes of request 1");
+    screen.keys("8");
+    screen.shows("verdict: missing-host-write, run B (proven)");
+    // The launch whose output differs first, and there.
+    screen.keys("jjj\r");
+    screen.shows("110 launches");
+    screen.keys("8K");
+    screen.shows("checks and rules find");
+    screen.keys("2\t/hidden\rH");
+    screen.shows("writers of hidden@0");
+    screen.keys("q");
+    assert_eq!(screen.ends(), 0);
+    screen.is_restored();
+}
+
+#[test]
 fn a_resize_is_followed_down_to_nothing_and_back() {
     let mut screen = opened();
     for (rows, cols) in [(50, 160), (3, 10), (1, 1), (24, 80)] {
@@ -55,7 +77,8 @@ fn a_resize_is_followed_down_to_nothing_and_back() {
         screen.take(Duration::from_millis(300));
         screen.keys("1");
     }
-    screen.shows("a step a column");
+    screen.insist("2", "by dataflow");
+    screen.insist("1", "a step a column");
     screen.shows("? help");
     screen.keys("q");
     assert_eq!(screen.ends(), 0);

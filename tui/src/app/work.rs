@@ -301,7 +301,7 @@ impl Bench {
         match job {
             Job::Follow => self.follow().map(|runs| Output::Follow(runs.map(Box::new))),
             Job::Compare => {
-                let (a, b) = (self.mapped_anew(Side::A)?, self.mapped_anew(Side::B)?);
+                let (a, b) = self.pair()?;
                 replayer::diff(&a, &b, &[]).map(|r| Output::Compare(Box::new(r))).map_err(text)
             }
             Job::Beside(at) => {
@@ -379,17 +379,6 @@ impl Bench {
             Some(rules) => rules.findings(trace),
             None => Ok(replayer::check(trace)?.findings),
         }
-    }
-
-    /// A trace with a map of its own, where opening it costs nothing: a comparison touches pages all over the
-    /// file, and they leave memory with it.
-    fn mapped_anew(&self, side: Side) -> Done<Arc<Trace>> {
-        let held = self.trace(side).ok_or_else(|| "there is one run alone".to_owned())?;
-        let path = self.paths[side as usize].as_deref().filter(|_| held.complete());
-        let anew = path.and_then(|path| Trace::open(path).ok());
-        // Another file may have taken its place since.
-        let same = |t: &Trace| t.complete() && t.file_bytes() == held.file_bytes() && t.run() == held.run();
-        Ok(anew.filter(same).map_or(held, Arc::new))
     }
 
     fn pair(&self) -> Done<(Arc<Trace>, Arc<Trace>)> {

@@ -57,7 +57,7 @@ fn a_patch_that_changes_nothing_proves_nothing() {
     assert!(driver.app.verdict.bad && driver.app.verdict.text.contains("not comparable"));
     driver = pair();
     driver.keys("[[[g1\n\n/seq_lens\noR7");
-    driver.shows("no effect");
+    driver.shows("no effect: nothing that a launch reads was changed");
 }
 
 #[test]
@@ -300,6 +300,7 @@ fn what_checks_find_marks_the_timeline() {
     let mut driver = pair();
     driver.keys("K");
     let found = driver.app.check.clone().unwrap();
+    assert!(found.lines.iter().any(|l| l.jump.is_some()), "{found:?}");
     driver.shows(&found.headline);
     driver.keys("1");
     let broken = driver.app.rows.iter().filter(|r| driver.app.heat(r) == crate::app::theme::Heat::RuleBroken);
@@ -347,4 +348,30 @@ fn a_trace_says_what_it_is_and_what_can_be_done() {
     driver.shows("sampling");
     driver.keys("x");
     assert!(driver.app.overlay.is_none());
+}
+
+#[test]
+fn differing_elements_are_walked_and_values_shown_in_each_way() {
+    let mut driver = pair();
+    driver.keys("\n/audio_logits\n\n");
+    driver.code(KeyCode::Home);
+    let data = driver.app.values.data.clone().unwrap();
+    let [Some(a), Some(b), _] = &data.bytes else { panic!("both sides are recorded") };
+    let differing: Vec<u64> =
+        (0..a.len() / 4).filter(|&i| a[i * 4..][..4] != b[i * 4..][..4]).map(|i| i as u64).collect();
+    assert!(differing.len() > 100);
+    driver.keys("...");
+    assert_eq!(driver.app.values.cursor, differing[3]);
+    driver.keys(",");
+    assert_eq!(driver.app.values.cursor, differing[2]);
+    driver.shows("B - A");
+    driver.keys("d");
+    driver.shows("relative");
+    driver.keys("d");
+    driver.shows("ULP");
+    // Slices of the leading axis: a row of the batch each.
+    driver.keys(">");
+    assert_eq!(driver.app.values.cursor, differing[2] + 4 * 514);
+    driver.keys("<vvvv");
+    driver.shows("greatest first");
 }
