@@ -94,11 +94,16 @@ fn samples_are_clean_but_for_the_stale_codes() {
                 finding.message.starts_with("last_codes[0,0] is 512, prefill_codes[0,0] of step 1 is "),
                 "{finding:?}"
             );
+        } else if path.ends_with("graph-codes-reallocated.twin") {
+            // The graph feeds back into the first allocation; the name means the second.
+            let [finding] = &report.findings[..] else { panic!("{report:#?}") };
+            assert_eq!((finding.check.as_str(), finding.request, finding.step), ("feedback", 1, 3));
+            assert_eq!(finding.buffer.as_deref(), Some("last_codes@1"));
         } else {
-            // A launch that is missing breaks no invariant of the state.
+            // A launch that is missing, or garbage in a table, breaks no invariant of the state.
             assert_eq!(report.findings, [], "{path:?}");
         }
-        assert!(report.rules_checked >= 18 && report.steps_checked >= 12, "{path:?}: {report:?}");
+        assert!(report.rules_checked >= 16 && report.steps_checked >= 4, "{path:?}: {report:?}");
         seen += 1;
     }
     assert!(seen >= 8, "{seen} samples");

@@ -13,22 +13,9 @@ use twinstep_traces::Trace;
 /// the test as one does that is not here and is not found.
 const NOT_YET: &[[&str; 2]] = &[
     ["codes-reallocated", "nan-in-padding"],
-    ["codes-reallocated", "wrong-graph"],
     ["gate-baked", "nan-in-padding"],
-    ["gate-baked", "wrong-graph"],
-    ["nan-in-padding", "wrong-graph"],
-    ["pool-aliasing", "wrong-graph"],
-    ["position-baked", "workspace-capped"],
-    ["position-baked", "wrong-graph"],
     ["reset-skipped", "padding-row"],
-    ["rng-not-advanced", "workspace-capped"],
-    ["rng-not-advanced", "wrong-graph"],
-    ["seq-len-baked", "wrong-graph"],
     ["shared-pool", "wrong-graph"],
-    ["stale-codes", "workspace-capped"],
-    ["table-freed", "wrong-graph"],
-    ["write-missed-capture", "wrong-graph"],
-    ["wrong-graph", "rope-table-replaced"],
 ];
 
 /// Those that show within a few steps of any text.
