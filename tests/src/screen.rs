@@ -109,7 +109,9 @@ impl Screen {
     pub fn until(&mut self, what: &str, meets: impl Fn(&str) -> bool) {
         let start = Instant::now();
         while !meets(&self.parser.screen().contents()) {
-            assert!(start.elapsed() < PATIENCE, "{what}:\n{}", self.parser.screen().contents());
+            let ended = self.child.try_wait().ok().flatten();
+            let waiting = start.elapsed() < PATIENCE;
+            assert!(waiting, "{what} ({ended:?}):\n{}", self.parser.screen().contents());
             self.take(Duration::from_millis(50));
         }
     }
