@@ -79,7 +79,7 @@ pub use log::{LogEntry, LogReport, log};
 pub use number::Number;
 pub use patch::Patch;
 pub use pictures::{CodeGrid, KvCell, KvMap, Sound, code_grid, kv_map, sound};
-pub use print::{PrintReport, PrintedElement, print};
+pub use print::{PrintReport, PrintedElement, print, print_inside};
 pub use rerun::{Rerun, memory_inside, patched_memory};
 pub use rules::{Rules, RulesError, RulesReport};
 pub use selection::Selection;

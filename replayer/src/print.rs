@@ -1,13 +1,15 @@
 //! Values of a buffer at a step.
 
 use serde::Serialize;
-use twinstep_traces::Trace;
+use twinstep_traces::{BufferRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, find};
 use crate::diff::snapshot_of;
+use crate::rerun::memory_inside;
 use crate::selection::{Selection, index_of};
 use crate::value::Value;
+use crate::weights::WeightSource;
 
 /// `twinstep.print/1`.
 #[derive(Debug, Clone, Serialize)]
@@ -16,8 +18,11 @@ pub struct PrintReport {
     pub schema: &'static str,
     /// Which step.
     pub at: String,
-    /// Snapshot point.
+    /// Snapshot point; `node` for a place inside the step.
     pub point: &'static str,
+    /// Inside the step: before the launch of this number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<usize>,
     /// Name with generation.
     pub buffer: String,
     /// Element type.
@@ -53,6 +58,43 @@ pub fn print(trace: &Trace, selection: &str, at: At, after: bool) -> Result<Prin
     let bytes = bytes.ok_or_else(|| {
         missing(&format!("is {} and not recorded at {point} of step {at}; what a step writes before it reads it is made again by `twinstep step`", record.role.name()))
     })?;
+    Ok(report(&selection, record, at, (point, None), &bytes))
+}
+
+/// The elements of a selection just before a launch of a step, which is executed again up to there.
+///
+/// # Errors
+/// [`ReplayError::Place`], [`ReplayError::Selection`]; those of executing a step.
+pub fn print_inside(
+    trace: &Trace,
+    selection: &str,
+    at: At,
+    node: usize,
+    weights: &dyn WeightSource,
+) -> Result<PrintReport, ReplayError> {
+    let step = find(trace, at)?;
+    let selection = Selection::parse(trace, &step, selection)?;
+    let inside = memory_inside(trace, at, node, weights)?;
+    if inside.launches < node {
+        let last = inside.launches.saturating_sub(1);
+        return Err(ReplayError::Place(format!("step {at} has launches 0 to {last}, no launch {node}")));
+    }
+    let missing = |what: &str| ReplayError::Selection(format!("`{}` {what}", selection.name));
+    let record = trace.buffer(selection.buffer).ok_or_else(|| missing("is not in the trace"))?;
+    let bytes = inside
+        .buffers
+        .get(&selection.buffer)
+        .ok_or_else(|| missing("is a weight, a table, or too large to be kept while a step is executed"))?;
+    Ok(report(&selection, record, at, ("node", Some(node)), bytes))
+}
+
+fn report(
+    selection: &Selection,
+    record: &BufferRecord,
+    at: At,
+    (point, node): (&'static str, Option<usize>),
+    bytes: &[u8],
+) -> PrintReport {
     let size = record.dtype.size() as usize;
     let element = |flat: u64| {
         let value = bytes.get(flat as usize * size..(flat as usize + 1) * size);
@@ -61,13 +103,14 @@ pub fn print(trace: &Trace, selection: &str, at: At, after: bool) -> Result<Prin
             value: Value::from_bytes(record.dtype, value?)?,
         })
     };
-    Ok(PrintReport {
+    PrintReport {
         schema: "twinstep.print/1",
         at: at.to_string(),
         point,
+        node,
         buffer: format!("{}@{}", record.name, record.generation),
         dtype: record.dtype.name(),
         shape: record.shape.clone(),
         elements: selection.elements(record).into_iter().filter_map(element).collect(),
-    })
+    }
 }

@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{At, print};
+use twinstep_replayer::{At, print, print_inside};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
 use crate::trace_file::{failed, open};
+use crate::weights::Weights;
 
 /// Values shown as text; `--json` gives all.
 const SHOWN: usize = 256;
 
 /// Print values of a buffer before (or after) a step.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  twinstep print a.twin 'last_codes[0,:]' --at 2")]
+#[command(
+    after_help = "Example:\n  twinstep print a.twin 'last_codes[0,:]' --at 2\n  twinstep print a.twin 'x[0,0-7]' --at 2 --node 14"
+)]
 pub(crate) struct Args {
     /// The trace.
     trace: PathBuf,
@@ -25,15 +28,27 @@ pub(crate) struct Args {
     /// After the step instead of before it.
     #[arg(long)]
     after: bool,
+    /// Inside the step, before the launch of this number: the step is executed again up to there.
+    #[arg(long, value_name = "N", conflicts_with = "after")]
+    node: Option<usize>,
+    /// Folder with the model's weights; by default the embedded voice.
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let at: At = args.at.parse().map_err(|e| failed(&e))?;
-    let report = print(&open(&args.trace)?, &args.buffer, at, args.after).map_err(|e| failed(&e))?;
-    out.line(format!(
-        "{} {} {:?} at {} of step {}",
-        report.buffer, report.dtype, report.shape, report.point, report.at
-    ))?;
+    let trace = open(&args.trace)?;
+    let report = match args.node {
+        Some(node) => {
+            let weights = Weights::new(args.weights.as_ref());
+            print_inside(&trace, &args.buffer, at, node, &weights)
+        }
+        None => print(&trace, &args.buffer, at, args.after),
+    };
+    let report = report.map_err(|e| failed(&e))?;
+    let place = report.node.map_or(format!("at {}", report.point), |node| format!("before node {node}"));
+    out.line(format!("{} {} {:?} {place} of step {}", report.buffer, report.dtype, report.shape, report.at))?;
     for element in report.elements.iter().take(SHOWN) {
         out.line(format!("{:>16}  {}", format!("{:?}", element.index), element.value))?;
     }

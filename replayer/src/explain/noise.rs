@@ -19,14 +19,20 @@ pub(crate) fn is_noise(
     at: At,
     report: &mut ExplainReport,
 ) -> Result<bool, ReplayError> {
+    let mut note = |text: String| {
+        report.evidence.push(Evidence { what: "control", at: Some(at.to_string()), node: None, text });
+    };
+    if find(control, at).is_err() {
+        note("the control run has no such step: it does not tell noise from divergence here".to_owned());
+        return Ok(false);
+    }
     let own = diff(a, control, &[])?;
     let before = |s: &crate::diff::StepDiff| {
         let step = at.step.unwrap_or(u32::MAX);
         (s.request, s.step) <= (at.request, step)
     };
     if !own.steps.iter().filter(|s| before(s)).any(|s| s.state == StepState::Diverged) {
-        let text = "the control run equals A up to here: the difference is no noise".to_owned();
-        report.evidence.push(Evidence { what: "control", at: Some(at.to_string()), node: None, text });
+        note("the control run equals A up to here: the difference is no noise".to_owned());
         return Ok(false);
     }
     let (mut worst, mut within) = (0.0f64, true);
@@ -41,12 +47,7 @@ pub(crate) fn is_noise(
     } else {
         "A differs from its control run as well, but less than from B".to_owned()
     };
-    report.evidence.push(Evidence {
-        what: "control",
-        at: Some(at.to_string()),
-        node: None,
-        text: text.clone(),
-    });
+    note(text.clone());
     if within {
         report.verdict.kind = Kind::Noise;
         (report.verdict.request, report.verdict.step) = (Some(at.request), at.step);
