@@ -102,6 +102,17 @@ impl Image {
         }
     }
 
+    /// Gives the pages of a map back to the system, which reads them again when they are wanted.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        if let Source::Mapped { map, .. } = &self.source {
+            // SAFETY: the map is a read-only one of a file and was never written through, so a page that
+            // is dropped comes back from the file with the same bytes. Where the system refuses, the
+            // pages stay, which is as good.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+
     /// `length` bytes from `offset`, if the file has them, and has them still.
     pub(crate) fn slice(&self, offset: u64, length: u64) -> Result<&[u8], ReadError> {
         let bytes = match &self.source {

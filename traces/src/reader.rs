@@ -350,6 +350,13 @@ impl Trace {
         Ok(self.covered_version(snapshot, buffer, chunk)?.map(|entry| ChunkHash(entry.hash)))
     }
 
+    /// Gives the pages of a mapped file that were looked at so far back to the system. They are read
+    /// again when they are wanted; until then they do not count as this process's memory. For whoever
+    /// goes through a large trace once.
+    pub fn release_pages(&self) {
+        self.image.release();
+    }
+
     /// Reads everything: checksums, chunk hashes, references, and whether the index says what
     /// the records say.
     pub fn verify(&self) -> Verification {

@@ -279,6 +279,13 @@ impl Bench {
         self.trace(Side::A).ok_or_else(|| "there is no trace".to_owned())
     }
 
+    /// Gives back what jobs have read of the files: pages are read again when they are wanted.
+    pub(crate) fn release(&self) {
+        for trace in [Side::A, Side::B].into_iter().filter_map(|side| self.trace(side)) {
+            trace.release_pages();
+        }
+    }
+
     /// Both runs as the UI knows them.
     ///
     /// # Errors

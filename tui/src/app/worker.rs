@@ -50,6 +50,7 @@ impl Workers {
                     // A panic here is a bug; it must cost one answer, not the terminal.
                     let result = catch_unwind(AssertUnwindSafe(|| bench.run(job, &cancelled)))
                         .unwrap_or_else(|_| Err("this crashed, which is a bug; please report it".to_owned()));
+                    bench.release();
                     if events.send(Event::Done { id, kind, result: Box::new(result) }).is_err() {
                         return;
                     }
