@@ -112,9 +112,6 @@ pub struct StepStatistic {
     pub b: Option<Number>,
 }
 
-/// Steps after which the pages of both files are given back: going through a large pair keeps few of them.
-const STEPS_HELD: usize = 64;
-
 /// Whether two traces are of the same text, model and sampling.
 ///
 /// # Errors
@@ -175,10 +172,6 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
     let (mut cursor_a, mut cursor_b) = (HashCursor::new(a), HashCursor::new(b));
     let (lives_a, lives_b) = (Lifetimes::of(a)?, Lifetimes::of(b)?);
     for index in 0..a.step_count() {
-        if index % STEPS_HELD == STEPS_HELD - 1 {
-            a.release_pages();
-            b.release_pages();
-        }
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
         if forked.is_some_and(|request| request != step.request) {

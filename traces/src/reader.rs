@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -37,7 +38,14 @@ pub struct Trace {
     graphs: Vec<GraphRecord>,
     requests: Vec<RequestRecord>,
     programs: Mutex<HashMap<ProgramId, Arc<Program>>>,
+    /// Step records read so far: see [`STEPS_HELD`].
+    steps_read: AtomicU32,
 }
+
+/// Step records read until the pages of a mapped file are given back. Steps lie far apart, between the
+/// chunks, and the system maps the neighbours of each page that is looked at: going through all steps of a
+/// large trace would make most of the file count as this process's memory.
+const STEPS_HELD: u32 = 256;
 
 impl Trace {
     /// Opens the file at `path` by mapping it. A file that is still being recorded opens at its
@@ -89,8 +97,8 @@ impl Trace {
             return Err(wrong(format!("graph {} stands where {due} is due", graphs[due].id.0)));
         }
         let run = runs.remove(0);
-        let programs = Mutex::default();
-        Ok(Self { index, committed, complete, run, buffers, graphs, requests, programs, image })
+        let (programs, steps_read) = (Mutex::default(), AtomicU32::new(0));
+        Ok(Self { index, committed, complete, run, buffers, graphs, requests, programs, steps_read, image })
     }
 
     /// Whether the recording was closed cleanly; otherwise this is its state at the last commit.
@@ -186,6 +194,9 @@ impl Trace {
     ///
     /// There is no such step, or its record is damaged.
     pub fn step(&self, index: usize) -> Result<StepRecord, ReadError> {
+        if self.steps_read.fetch_add(1, Ordering::Relaxed) % STEPS_HELD == STEPS_HELD - 1 {
+            self.release_pages();
+        }
         let entry: StepEntry = self.index.steps.entry(&self.image, "step", index as u64)?;
         Ok(self.records().one(entry.offset.get(), kind::STEP)?.1)
     }
