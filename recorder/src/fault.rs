@@ -1,9 +1,10 @@
 //! Mistakes that real engines make: what they are and what it takes for them to show. Where they are made
 //! is [`crate::plan`].
 
+use crate::buffers::PROMPT_TOKENS;
 use crate::error::RecordError;
 use crate::options::{Mode, RecordOptions};
-use crate::text;
+use crate::text::{self, PIECE_CHARS, patience};
 
 /// What a record call has to be for a fault to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Needs {
     pub requests: u32,
     /// Rows of the batch at least: one speaks, the others are padding.
     pub batch: u32,
+    /// Positions that a request has to reach, its prompt included: it shows from there on.
+    pub positions: u32,
 }
 
 /// What there is to say of a fault.
@@ -39,12 +42,15 @@ pub struct About {
     pub report: &'static str,
 }
 
-const GRAPH: Needs = Needs { mode: Some(Mode::Graph), sampled: false, requests: 1, batch: 1 };
+const GRAPH: Needs = Needs { mode: Some(Mode::Graph), sampled: false, requests: 1, batch: 1, positions: 1 };
 const PIECEWISE: Needs = Needs { mode: Some(Mode::Piecewise), ..GRAPH };
 const ANY: Needs = Needs { mode: None, ..GRAPH };
 const SAMPLED: Needs = Needs { sampled: true, ..GRAPH };
 const TWO_REQUESTS: Needs = Needs { requests: 2, ..GRAPH };
 const PADDED: Needs = Needs { batch: 2, ..GRAPH };
+/// Beyond one tile of attention, and beyond three: two and three are merged in the same order either way.
+const TWO_TILES: Needs = Needs { positions: 65, ..GRAPH };
+const FOUR_TILES: Needs = Needs { positions: 193, ..GRAPH };
 
 macro_rules! faults {
     ($(
@@ -101,7 +107,7 @@ faults! {
     TemperatureBaked "temperature-baked" ["frozen-argument" "graph" SAMPLED]
         [] ["temperature"] "sglang-omni #415"
         "The graph is captured with the dummy request's sampling parameters, which are greedy.";
-    WorkspaceCapped "workspace-capped" ["undersized-workspace" "graph" GRAPH]
+    WorkspaceCapped "workspace-capped" ["undersized-workspace" "graph" TWO_TILES]
         ["attn_partial"] [] "1Cat-vLLM PR #69"
         "Attention's workspace is sized for the length seen at capture, one split: positions beyond 64 are dropped.";
     RngNotAdvanced "rng-not-advanced" ["counter-not-advanced" "graph" GRAPH]
@@ -149,7 +155,7 @@ faults! {
     InBoth "in-both" ["rule-broken" "both" ANY]
         ["last_codes"] [] "vllm-omni #4564, a guess of its reporter"
         "Whatever the mode, the host does not hand prefill's codes on: eager and graph runs agree and are both wrong.";
-    ReductionOrder "reduction-order" ["rounding" "graph" GRAPH]
+    ReductionOrder "reduction-order" ["rounding" "graph" FOUR_TILES]
         [] ["tiles_per_split"] "vllm-omni #5466"
         "Attention takes two tiles a split under the graph and one in eager runs: another order of additions beyond 192 positions.";
 }
@@ -171,9 +177,20 @@ impl Fault {
             && (!needs.sampled || options.sampling.temperature > 0.0)
             // A text without any request is refused for what it is.
             && (requests == 0 || requests >= needs.requests as usize)
-            && options.rows >= needs.batch as usize;
+            && options.rows >= needs.batch as usize
+            && (requests == 0 || reachable(options) >= needs.positions as usize);
         if met { Ok(()) } else { Err(RecordError::FaultNeeds { fault: self.name(), needs: needs.words() }) }
     }
+}
+
+/// Positions that the longest request can reach; it may end before.
+fn reachable(options: &RecordOptions) -> usize {
+    let of = |piece: &String| {
+        let prompt = piece.len() + PROMPT_TOKENS - PIECE_CHARS;
+        let steps = options.max_steps.map_or(usize::MAX, |n| n as usize).min(patience(piece));
+        (prompt + steps).saturating_sub(1).min(options.context.unwrap_or(usize::MAX))
+    };
+    text::pieces(&options.text).iter().map(of).max().unwrap_or(0)
 }
 
 impl Needs {
@@ -183,6 +200,11 @@ impl Needs {
         words.extend(self.mode.map(|mode| format!("--mode {}", mode.name())));
         words.extend(self.sampled.then(|| "--temperature above 0".to_owned()));
         words.extend((self.batch > 1).then(|| format!("--batch {} or more", self.batch)));
+        words.extend(
+            (self.positions > 1).then(|| {
+                format!("a text, --max-steps and --context for {} positions or more", self.positions)
+            }),
+        );
         words.extend((self.requests > 1).then(|| format!("a text of {} sentences or more", self.requests)));
         words.join(", ")
     }

@@ -231,9 +231,7 @@ impl<S: Storage> Session<'_, S> {
         let record =
             RequestRecord { request, text: piece.to_owned(), prompt: prompt.clone(), row: ROW as u32 };
         self.tape.request(&record)?;
-        let digits = piece.bytes().filter(u8::is_ascii_digit).count();
-        // The reference's bound on rows; a speaker that has not stopped by then never will.
-        let patience = 80 + 8 * piece.len() + 30 * digits;
+        let patience = text::patience(piece);
         let wanted = self.options.max_steps.map_or(usize::MAX, |n| n as usize);
         let forced = self.options.forced_codes.as_ref().map_or(usize::MAX, Vec::len);
         let fits = context - prompt.len() + 1;

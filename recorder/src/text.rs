@@ -3,6 +3,11 @@
 /// Longest piece in characters: what the talker was trained on.
 pub const PIECE_CHARS: usize = 100;
 
+/// The reference's bound on the rows of a piece; a speaker that has not stopped by then never will.
+pub(crate) fn patience(piece: &str) -> usize {
+    80 + 8 * piece.len() + 30 * piece.bytes().filter(u8::is_ascii_digit).count()
+}
+
 /// Lower case, only `[a-z0-9',.?!-]` and single spaces; `;`, `:` and the em dash become commas,
 /// anything else a space; no space before, and no run of, punctuation.
 pub fn normalize(text: &str) -> String {

@@ -125,7 +125,8 @@ fn a_record_call_that_a_fault_cannot_show_in_is_refused() {
     for fault in faults(folder) {
         let (name, needs) = (text(&fault["name"]), &fault["needs"]);
         let mode = needs["mode"].as_str().unwrap_or("graph");
-        let good = ["--mode", mode, "--batch", "2", "--temperature", "1", "--text", TWO];
+        let good =
+            ["--mode", mode, "--batch", "2", "--temperature", "1", "--text", TWO, "--max-steps", "200"];
         let other = |option: &str, value: &'static str| {
             let at = good.iter().position(|word| *word == option).expect("one of them");
             let mut arguments = good;
@@ -144,6 +145,9 @@ fn a_record_call_that_a_fault_cannot_show_in_is_refused() {
         }
         if needs["requests"] == 2 {
             bad.push((other("--text", SHORT), "2 sentences".to_owned()));
+        }
+        if needs["positions"].as_u64() > Some(1) {
+            bad.push((other("--max-steps", "4"), format!("{} positions", needs["positions"])));
         }
         for (arguments, needed) in bad {
             let arguments = [&["record", "-o", "out.twin", "--fault", name][..], &arguments].concat();

@@ -46,12 +46,19 @@ struct Needs {
     sampled: bool,
     requests: u32,
     batch: u32,
+    positions: u32,
 }
 
 fn report(about: About) -> FaultReport {
     let About { name, sentence, kind, side, buffers, arguments, needs, report } = about;
     let mode = needs.mode.map(twinstep_recorder::Mode::name);
-    let needs = Needs { mode, sampled: needs.sampled, requests: needs.requests, batch: needs.batch };
+    let needs = Needs {
+        mode,
+        sampled: needs.sampled,
+        requests: needs.requests,
+        batch: needs.batch,
+        positions: needs.positions,
+    };
     FaultReport { name, kind, side, buffers, arguments, needs, report, sentence }
 }
 
