@@ -5,7 +5,7 @@ use twinstep_traces::{Item, ProgramId, RunRecord, Trace};
 use crate::ReplayError;
 
 /// Whether a run is of another engine.
-pub(crate) fn is_foreign(run: &RunRecord) -> bool {
+pub fn is_foreign(run: &RunRecord) -> bool {
     run.notes.iter().any(|(key, value)| key == "engine" && value == "foreign")
 }
 

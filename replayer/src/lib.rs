@@ -73,6 +73,7 @@ pub use explain::{
     explain,
 };
 pub use finding::Finding;
+pub use foreign::is_foreign;
 pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
