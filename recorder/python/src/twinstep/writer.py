@@ -27,6 +27,11 @@ _SMALL_BYTES = 4096
 # The recorder's own: equal chunks let two traces be compared by hashes.
 _MAX_CHUNK_BYTES = 4096
 
+# Copied, hashed and stored at a time.
+_BLOCK_BYTES = 1 << 20
+
+_UNKNOWN = 0xFFFFFFFF
+
 
 def chunk_bytes_of(size: int) -> int:
     """The chunk of a buffer of ``size`` bytes: a power of two from 64 to 4096."""
@@ -39,6 +44,7 @@ class _Watched:
     def __init__(self, buffer: records.Buffer):
         self.bytes, self.chunk_bytes, self.chunks = buffer.bytes, buffer.chunk_bytes, buffer.chunks
         self.label = buffer.label
+        # Both empty until the buffer is first observed; then one entry a chunk.
         self.hashes: Optional[np.ndarray] = None
         self.now: Optional[np.ndarray] = None
         self.written: Optional[np.ndarray] = None
@@ -231,50 +237,54 @@ class TraceWriter:
             if data.size != self._buffers[number].bytes:
                 label = self._buffers[number].label
                 raise TraceError(f"{data.size} bytes are given for {label} of {self._buffers[number].bytes}")
-        small = [(n, data) for n, data in pieces if 0 < data.size <= _SMALL_BYTES and self._buffers[n].chunks == 1]
-        if small:
-            hashes = hash_each([data for _, data in small])
-            for (number, data), one in zip(small, hashes):
-                self._observe(number, data, one[None])
+        small, large = [], []
         for number, data in pieces:
-            if data.size > _SMALL_BYTES or self._buffers[number].chunks != 1:
-                self._observe(number, data, chunk_hashes(data, self._buffers[number].chunk_bytes))
+            buffer = self._buffers[number]
+            if buffer.now is None:
+                buffer.hashes = np.zeros((buffer.chunks, 2), np.uint64)
+                buffer.now = np.full(buffer.chunks, _UNKNOWN, np.uint32)
+            if 0 < data.size <= _SMALL_BYTES and buffer.chunks == 1:
+                small.append((buffer, data.copy()))
+            else:
+                large.append((buffer, data))
+        for (buffer, data), one in zip(small, hash_each([data for _, data in small])):
+            self._observe(buffer, 0, data, one[None])
+        for buffer, data in large:
+            for first in range(0, data.size, _BLOCK_BYTES):
+                # The engine may write to it meanwhile: hash and bytes must be of one moment.
+                block = data[first : first + _BLOCK_BYTES].copy()
+                self._observe(buffer, first // buffer.chunk_bytes, block, chunk_hashes(block, buffer.chunk_bytes))
 
-    def _observe(self, number: int, data: np.ndarray, hashes: np.ndarray) -> None:
-        buffer = self._buffers[number]
-        if buffer.hashes is None:
-            buffer.now = np.zeros(buffer.chunks, np.uint32)
-            changed = range(buffer.chunks)
-        else:
-            changed = np.flatnonzero((hashes != buffer.hashes).any(axis=1)).tolist()
-        buffer.hashes = hashes
+    def _observe(self, buffer: _Watched, first: int, data: np.ndarray, hashes: np.ndarray) -> None:
+        """Enters the chunks from ``first`` on, whose bytes are ``data``."""
+        places = slice(first, first + len(hashes))
+        now = buffer.now[places]
+        changed = np.flatnonzero((hashes != buffer.hashes[places]).any(axis=1) | (now == _UNKNOWN)).tolist()
         if not changed:
             return
         fresh: List[int] = []
         count = len(self._contents)
-        size, last = buffer.chunk_bytes, buffer.chunks - 1
+        size = buffer.chunk_bytes
         keys = hashes.tobytes()
         for chunk in changed:
-            length = size if chunk < last else buffer.bytes - last * size
+            length = min(size, data.size - chunk * size)
             key = keys[16 * chunk : 16 * chunk + 16] + length.to_bytes(4, "little")
             content = self._contents.setdefault(key, count)
             if content == count:
                 fresh.append(chunk)
                 count += 1
-                if count > 0xFFFFFFFF:
+                if count >= _UNKNOWN:
                     raise TraceError("a trace can hold no more contents")
-            buffer.now[chunk] = content
+            now[chunk] = content
+        buffer.hashes[places] = hashes
         if fresh:
-            self._store(buffer, data, hashes, fresh)
+            self._store(size, data, hashes, fresh)
 
-    def _store(self, buffer: _Watched, data: np.ndarray, hashes: np.ndarray, fresh: List[int]) -> None:
-        """Appends a chunks frame with the chunks ``fresh`` of a buffer."""
-        size, last = buffer.chunk_bytes, buffer.chunks - 1
+    def _store(self, size: int, data: np.ndarray, hashes: np.ndarray, fresh: List[int]) -> None:
+        """Appends a chunks frame with the chunks ``fresh`` of ``data``, ``size`` bytes each."""
         heads = np.zeros(len(fresh), layout.CHUNK)
         heads["hash"] = hashes[fresh]
-        heads["length"] = size
-        if fresh[-1] == last:
-            heads["length"][-1] = buffer.bytes - last * size
+        heads["length"] = [min(size, data.size - chunk * size) for chunk in fresh]
         # All but the last have a multiple of 8 bytes, so what is contiguous in the buffer is so in the frame.
         parts, first = [layout.CHUNKS_HEAD.pack(len(fresh), 0), heads.tobytes()], 0
         for n in range(1, len(fresh) + 1):
