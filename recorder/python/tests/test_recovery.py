@@ -1,0 +1,144 @@
+"""Files that end early, are damaged or forged: the last commit, or one TraceError; never anything else."""
+
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from test_round_trip import random_trace
+
+import twinstep
+from twinstep import TraceError, layout
+
+
+def commits(data):
+    """Ends of the commit frames."""
+    ends, offset = [], 64
+    while offset < len(data):
+        frame = layout.read_frame(memoryview(data), offset, len(data))
+        if frame.kind == layout.COMMIT:
+            ends.append(frame.end)
+        offset = frame.end
+    return ends
+
+
+def read_all(path):
+    """Everything that a trace has; what is not sensible raises TraceError."""
+    with twinstep.open(path) as trace:
+        for step in trace.records:
+            trace.items(step)
+        _ = trace.graphs
+        for snapshot in range(trace.snapshot_count):
+            for number in trace.covered(snapshot):
+                trace.read(snapshot, number)
+        return len(trace.steps)
+
+
+def test_cut_at_every_byte(tmp_path):
+    random_trace(tmp_path / "a.twin", 3, steps=3)
+    data = (tmp_path / "a.twin").read_bytes()
+    ends = commits(data)
+    assert len(ends) == 4
+    cut = tmp_path / "cut.twin"
+    for length in range(len(data)):
+        cut.write_bytes(data[:length])
+        whole = sum(end <= length for end in ends)
+        if whole == 0:
+            with pytest.raises(TraceError):
+                twinstep.open(cut)
+            continue
+        with twinstep.open(cut) as trace:
+            assert not trace.complete
+            assert (len(trace.steps), trace.committed) == (whole - 1, ends[whole - 1]), length
+        if length in (ends[whole - 1], ends[whole - 1] + 1):
+            assert read_all(cut) == whole - 1
+
+
+@pytest.mark.parametrize("value", [0x00, 0xFF, 0x01])
+def test_every_byte_changed(tmp_path, value):
+    random_trace(tmp_path / "a.twin", 4, steps=2)
+    data = (tmp_path / "a.twin").read_bytes()
+    hurt = tmp_path / "hurt.twin"
+    begun = time.monotonic()
+    for place in range(0, len(data), 3):
+        damaged = bytearray(data)
+        damaged[place] ^= value or 0x80
+        hurt.write_bytes(damaged)
+        try:
+            read_all(hurt)
+        except TraceError as error:
+            assert "\n" not in str(error)
+    assert time.monotonic() - begun < 60
+
+
+def with_checksums(data):
+    """A forger's file: frames, commits and footer have right checksums whatever is in them."""
+    out, offset, start, previous = bytearray(data), 64, 0, 0
+    while offset + 16 <= len(out):
+        kind, flags, _, length = struct.unpack_from("<HHIQ", out, offset)
+        end = offset + 16 + layout.padded(length)
+        if end > len(out):
+            break
+        if kind == layout.COMMIT and length == 40:
+            struct.pack_into("<II", out, offset + 48, zlib.crc32(out[start:offset]), previous)
+            previous, start = zlib.crc32(out[start:offset]), end
+        payload = out[offset + 16 : offset + 16 + length]
+        crc = zlib.crc32(payload, zlib.crc32(struct.pack("<HHQ", kind, flags, length)))
+        struct.pack_into("<I", out, offset + 4, crc)
+        offset = end
+    return bytes(out)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_forged_files(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    random_trace(tmp_path / "a.twin", seed, steps=2)
+    data = (tmp_path / "a.twin").read_bytes()
+    assert with_checksums(data) == data
+    forged = tmp_path / "forged.twin"
+    begun = time.monotonic()
+    opened = 0
+    for _ in range(250):
+        damaged = bytearray(data)
+        for _ in range(int(random.integers(1, 4))):
+            place = int(random.integers(80, len(data) - 8)) // 4 * 4
+            number = int(random.choice([0, 1, 2, 0xFFFFFFFF, 0x7FFFFFFF, 4096, random.integers(1 << 32)]))
+            struct.pack_into("<I", damaged, place, number)
+        forged.write_bytes(with_checksums(damaged))
+        try:
+            read_all(forged)
+            opened += 1
+        except TraceError:
+            pass
+    assert opened  # the forging keeps files that open: the checks behind the checksums were reached
+    assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "no .twin file"),
+        (b"hello", "no .twin file"),
+        (b"PK\3\4" + bytes(100), "no .twin file"),
+        (layout.header(), "nothing was recorded"),
+        (layout.header()[:20], "nothing was recorded"),
+        (layout.header()[:8] + bytes(56), "checksum of the file header"),
+    ],
+)
+def test_what_is_no_trace(tmp_path, content, says):
+    path = tmp_path / "x.twin"
+    path.write_bytes(content)
+    with pytest.raises(TraceError, match=says):
+        twinstep.open(path)
+
+
+def test_other_versions_are_named(tmp_path):
+    head = layout.SIGNATURE + struct.pack("<HHI", 0, 9, 64) + bytes(44)
+    (tmp_path / "x.twin").write_bytes(head + struct.pack("<I", zlib.crc32(head)))
+    with pytest.raises(TraceError, match="format 0.9, this package reads 0.1 and 0.2"):
+        twinstep.open(tmp_path / "x.twin")
+    with pytest.raises(TraceError, match="cannot be opened"):
+        twinstep.open(tmp_path / "none.twin")
+    with pytest.raises(TraceError, match="cannot be opened"):
+        twinstep.open(tmp_path)
