@@ -46,8 +46,9 @@ def record(
     ``mode``: how steps run: ``eager``, ``graph``, ``piecewise`` or a word of yours.
     ``model``, ``prompt``: what is compared before two runs are; empty: not compared.
     ``force``: replace a file that exists.
-    ``on_error``: ``raise``, or ``warn`` to let the loop go on without recording where the file
-    cannot be written (a full disk), or without a buffer that cannot be read.
+    ``on_error``: ``raise``, or ``warn`` to let the loop go on: without recording where the file
+    cannot be written (a full disk), without a buffer that cannot be read, without what an attached
+    library refuses.
     ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``. Each
     process needs a file of its own: ``f"graph.rank{rank}.twin"``.
     ``notes``: more facts of the run, compared as such.
@@ -126,9 +127,7 @@ class Recording:
             try:
                 yield to
             except TraceError as error:
-                if not self._stopped():
-                    raise
-                self._done = True
+                self._done = self._done or self._stopped()
                 if not self._warn:
                     raise
                 warnings.warn(str(error), RuntimeWarning, stacklevel=4)
