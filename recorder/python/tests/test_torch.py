@@ -124,6 +124,7 @@ def test_a_captured_loop_with_a_frozen_feedback(tmp_path):
         with torch.cuda.graph(graph):
             with r.launch("captured"):
                 hidden.add_(codes)
+            r.watch("late", codes)
         for step in range(3):
             codes.fill_(step)
             with r.launch("forward"):

@@ -69,8 +69,11 @@ class Standalone:
             one.finalizer = old.finalizer
         self.names[name] = one
         try:
-            self._observe([name], strict=True)
-        except (TypeError, ValueError):
+            if tensors.capturing():
+                tensors.tensor(source.get())  # no copy, which would break the capture
+            else:
+                self._observe([name], strict=True)
+        except Exception:
             if old is None:
                 del self.names[name]
             else:
