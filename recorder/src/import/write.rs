@@ -22,6 +22,9 @@ const HELD_BYTES_MAX: usize = 256 << 20;
 /// What is said of every step: nothing of what ran is in a dump.
 const NOT_RECORDED: &str = "what ran in this step (it was imported from dumps)";
 
+/// What is said of the time before the first step.
+const NOT_KNOWN_BEFORE: &str = "what ran before the first step (it was imported from dumps)";
+
 /// A trace under a passing name, whole.
 pub(super) struct Written {
     pub(super) file: NamedTempFile,
@@ -101,6 +104,7 @@ impl Writing<'_> {
         }
         let first = self.plan.buffers.iter().zip(&self.ids).filter(|(buffer, _)| buffer.generation == 0);
         items.extend(first.map(|(_, &buffer)| Item::Allocate { buffer }));
+        items.push(Item::Gap { reason: NOT_KNOWN_BEFORE.to_owned() });
         let program = self.writer.add_program(&Program { items }).map_err(|e| self.wrong(e))?;
         let record = StepRecord {
             kind: StepKind::Setup,
