@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import warnings
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -114,6 +114,7 @@ class Attached:
         self.path = os.environ.get("TWINSTEP_ATTACH_OUT")
         self.names: Dict[str, _Name] = {}
         self.trouble: List[str] = []
+        self.told: Set[str] = set()
         self.step_number = 0
         self.warming = 0
         if path is not None and self.path and os.path.abspath(os.fspath(path)) != os.path.abspath(self.path):
@@ -131,6 +132,15 @@ class Attached:
         if getattr(self.lib, f"twinstep_{name}")(*arguments):
             reason = self.lib.twinstep_last_error() or b"the library does not say why"
             raise TraceError(f"twinstep attach: {reason.decode('utf-8', 'replace')}")
+
+    def _event(self, name: str, *arguments) -> None:
+        """A call that the loop makes again and again: what keeps failing is told once."""
+        try:
+            self._call(name, *arguments)
+        except TraceError as error:
+            if str(error) not in self.told:
+                self.told.add(str(error))
+                raise
 
     # Names.
 
@@ -185,17 +195,23 @@ class Attached:
                     self._tell(name, one, value)
             except Exception as error:
                 text = f"{name} cannot be watched: {type(error).__name__}: {error}"
-                if text not in self.trouble:
+                if text not in self.told:
+                    self.told.add(text)
                     self.trouble.append(text)
 
     def unwatch(self, name: str) -> None:
         one = self.names.pop(name)
         if one.finalizer is not None:
             one.finalizer.detach()
-        self._call("unwatch", _text(name))
+        # Of memory that was given back the library knows already.
+        if one.identity is not None:
+            self._event("unwatch", _text(name))
 
     def free(self, name: str) -> None:
-        self._call("freed", _text(name))
+        one = self.names[name]
+        if one.identity is not None:
+            self._event("freed", _text(name))
+            one.identity = None
         self.unwatch(name)
 
     # What happens.
@@ -203,11 +219,11 @@ class Attached:
     def request(self, text: str, prompt: List[int]) -> None:
         self._look_again()
         self.step_number = 0
-        self._call("request", _text(text), (_U32 * len(prompt))(*prompt), len(prompt))
+        self._event("request", _text(text), (_U32 * len(prompt))(*prompt), len(prompt))
 
     def step(self, kind: Optional[str]) -> int:
         self._look_again()
-        self._call("step", _KINDS[kind])
+        self._event("step", _KINDS[kind])
         if self.warming:
             return 0
         self.step_number += 1
@@ -215,22 +231,22 @@ class Attached:
 
     def warmup_begin(self, label: str) -> None:
         self.warming += 1
-        self._call("warmup", 1, _text(label))
+        self._event("warmup", 1, _text(label))
 
     def warmup_end(self) -> None:
         self.warming -= 1
-        self._call("warmup", 0, b"")
+        self._event("warmup", 0, b"")
 
     def launch_begin(self, name: str, stream: int) -> None:
         self._look_again()
-        self._call("launch_begin", _text(name), stream)
+        self._event("launch_begin", _text(name), stream)
 
     def launch_end(self, name: str, stream: int) -> None:
         self._look_again()
-        self._call("launch_end", _text(name), stream)
+        self._event("launch_end", _text(name), stream)
 
     def mark(self, text: str) -> None:
-        self._call("mark", _text(text))
+        self._event("mark", _text(text))
 
     def flush(self) -> None:
         self._call("flush")
@@ -292,7 +308,10 @@ class Attached:
                 self.unwatch(name)
         finally:
             self.abandon()
-        self.flush()
+        try:
+            self.flush()
+        except TraceError as trouble:
+            warnings.warn(str(trouble), RuntimeWarning, stacklevel=6)
 
     def abandon(self) -> None:
         for one in self.names.values():
