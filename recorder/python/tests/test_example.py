@@ -22,6 +22,8 @@ def test_diff_finds_the_frozen_feedback(tmp_path, twinstep_binary):
     assert (first["request"], first["step"], first["point"]) == (1, 2, "forward.after")
     assert first["buffer"] in ("hidden", "logits")
     assert twinstep_binary.json("diff", eager, again, "--stat", "logits:mean")["identical"]
+    for path in (eager, graph):
+        assert twinstep_binary.json("check", path)["findings"] == []
     a, b = twinstep.open(eager), twinstep.open(graph)
     assert a.buffer("last_codes", 2, "forward.before").tolist() == b.buffer("last_codes", 2, "forward.before").tolist()
     assert a.buffer("last_codes", 1, "step.before").tolist() == [divergence.SEED_CODE] * 4

@@ -24,6 +24,9 @@ def marks(trace, records=None):
     return [item.text for item in items if isinstance(item, R.Mark)]
 
 
+GAP = R.Gap("what runs outside the named parts of a step")
+
+
 def points(step):
     return [point.point for point in step.points]
 
@@ -69,11 +72,11 @@ def test_a_loop(tmp_path):
     ]  # fmt: skip
     first = trace.steps[0]
     assert [(p.point, p.position) for p in first.points] == [
-        ("step.before", 0), ("forward.before", 0), ("forward.after", 1),
-        ("forward#2.before", 1), ("forward#2.after", 2), ("step.after", 2),
+        ("step.before", 0), ("forward.before", 1), ("forward.after", 2),
+        ("forward#2.before", 3), ("forward#2.after", 4), ("step.after", 5),
     ]  # fmt: skip
-    assert [item.kernel for item in trace.items(first)] == ["forward", "forward"]
-    assert trace.items(first)[0].grid == (0, 0, 0)
+    forward = R.OpaqueLaunch("forward", grid=(0, 0, 0), parameters=[])
+    assert trace.items(first) == [GAP, forward, GAP, forward, GAP]
     zero = np.zeros((2, 4), np.int64)
     for step, (c, h) in enumerate(history, 1):
         assert same_bits(trace.buffer("codes", step), c) and same_bits(trace.buffer("hidden@0", step), h)
@@ -111,7 +114,7 @@ def test_rebinding_is_a_new_generation(tmp_path):
     ]  # fmt: skip
     assert [b.address for b in trace.buffers] == [a.ctypes.data for a in keep]
     kinds = [[type(i).__name__ for i in trace.items(s)] for s in trace.records]
-    assert kinds == [["Allocate"], [], ["Allocate"], [], ["Allocate"]]
+    assert kinds == [["Allocate", "Gap"], ["Gap"], ["Allocate", "Gap"], ["Gap"], ["Allocate", "Gap"]]
     assert same_bits(trace.buffer("codes", 2, "step.before"), keep[0])
     assert same_bits(trace.buffer("codes", 2), keep[1])
     assert same_bits(trace.buffer("codes", 4), keep[2])
@@ -134,7 +137,7 @@ def test_memory_given_back_is_freed_before_the_new_generation(tmp_path):
         r.free("other")
         r.step()
     trace = twinstep.open(tmp_path / "a.twin")
-    assert [trace.items(s) for s in trace.steps] == [[], [R.Free(0), R.Allocate(2)], [R.Free(1)]]
+    assert [trace.items(s) for s in trace.steps] == [[GAP], [R.Free(0), R.Allocate(2), GAP], [R.Free(1), GAP]]
     assert [b.label for b in trace.buffers] == ["engine.codes@0", "other@0", "engine.codes@1"]
     assert trace.covered(trace.steps[2].snapshot("step.after")) == (2,)
 
@@ -171,9 +174,10 @@ def test_warm_up_counts_as_no_steps(tmp_path):
                 state += 1
             r.step()
     trace = twinstep.open(tmp_path / "a.twin")
-    assert [(s.kind, s.request, s.step) for s in trace.records] == [("setup", 0, 0)] * 4 + [("prefill", 1, 1), ("decode", 1, 2)]
-    setups = [trace.items(s) for s in trace.records[1:4]]
-    assert [items[0].text for items in setups] == ["warm-up: compile", "warm-up: compile", "warm-up: capture"]
+    assert [(s.kind, s.request, s.step) for s in trace.records] == [("setup", 0, 0)] * 5 + [("prefill", 1, 1), ("decode", 1, 2)]
+    setups = [trace.items(s) for s in trace.records[1:5]]
+    marked = [R.Mark("warm-up: compile"), R.Mark("warm-up: compile"), GAP, R.Mark("warm-up: capture")]
+    assert [items[0] for items in setups] == marked and setups[3] == [marked[3], GAP]
     assert setups[0][1:] == [R.Mark("request: dummy"), R.OpaqueLaunch("forward")]
     # What the warm-up left is what the first step is given.
     assert trace.buffer("state", 1, "step.before").tolist() == [7] * 4
@@ -271,7 +275,7 @@ def test_host_writes(tmp_path, twinstep_binary):
         r.host_write("ids", ids[1:3], offset=4)
         r.step()
     trace = twinstep.open(tmp_path / "a.twin")
-    assert trace.steps[0].host_writes == [R.HostWrite(1, 0, 4, np.array([7, 8], np.int32).tobytes())]
+    assert trace.steps[0].host_writes == [R.HostWrite(2, 0, 4, np.array([7, 8], np.int32).tobytes())]
     assert twinstep_binary.json("verify", tmp_path / "a.twin")["ok"]
 
 

@@ -157,3 +157,32 @@ def test_other_versions_are_named(tmp_path):
         twinstep.open(tmp_path / "none.twin")
     with pytest.raises(TraceError, match="cannot be opened"):
         twinstep.open(tmp_path)
+
+
+def test_a_changed_byte_ends_belief_at_the_commit_before_it(tmp_path):
+    small_trace(tmp_path / "a.twin", 3)
+    data = (tmp_path / "a.twin").read_bytes()
+    ends = commits(data)
+    hurt = tmp_path / "hurt.twin"
+    for place in range(ends[0], ends[-1], 5):
+        damaged = bytearray(data[: ends[-1]])
+        damaged[place] ^= 0x10
+        hurt.write_bytes(damaged)
+        with twinstep.open(hurt) as trace:
+            assert trace.committed == max(end for end in ends if end <= place), place
+
+
+def test_an_index_that_cannot_be_believed_is_ignored(tmp_path):
+    random_trace(tmp_path / "a.twin", 8, steps=3)
+    data = (tmp_path / "a.twin").read_bytes()
+    with twinstep.open(tmp_path / "a.twin") as trace:
+        due = [trace.read(s, b).tobytes() for s in range(trace.snapshot_count) for b in trace.covered(s)]
+        assert trace.complete
+    footer = layout.TRAILER.unpack(data[-16:])[0]
+    for place, number in [(footer + 16, len(data)), (footer + 24, 9), (footer + 32, 99), (footer + 40, 8), (footer + 48, 1 << 40)]:
+        forged = bytearray(data)
+        struct.pack_into("<Q", forged, place, number)
+        (tmp_path / "forged.twin").write_bytes(with_checksums(forged))
+        with twinstep.open(tmp_path / "forged.twin") as trace:
+            assert not trace.complete
+            assert due == [trace.read(s, b).tobytes() for s in range(trace.snapshot_count) for b in trace.covered(s)]

@@ -89,9 +89,9 @@ def test_modules_and_rebinding(tmp_path, device):
     assert trace.buffer("talker.last_decode_codes", 2).tolist() == [[9] * 4] * 2
     numbers = {b.label: n for n, b in enumerate(trace.buffers)}
     old, new = numbers["talker.last_decode_codes@0"], numbers["talker.last_decode_codes@1"]
-    assert trace.items(trace.steps[1]) == [R.Allocate(new)]
+    assert trace.items(trace.steps[1])[:-1] == [R.Allocate(new)]
     # PyTorch gave back the old memory only when nobody held it any more.
-    assert trace.items(trace.steps[2]) == [R.Free(old)]
+    assert trace.items(trace.steps[2])[:-1] == [R.Free(old)]
 
 
 def test_tensors_without_plain_bytes(tmp_path):

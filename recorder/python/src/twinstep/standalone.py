@@ -20,6 +20,10 @@ from .version import __version__
 from .writer import TraceWriter, chunk_bytes_of
 
 
+# Between its named parts the program may write anywhere, and nobody tells what.
+_UNTOLD = records.Gap("what runs outside the named parts of a step")
+
+
 class _Name:
     """A watched name and its present generation."""
 
@@ -73,6 +77,7 @@ class Standalone:
                 tensors.tensor(source.get())  # no copy, which would break the capture
             else:
                 self._observe([name], strict=True)
+                self._untold()
         except Exception:
             if old is None:
                 del self.names[name]
@@ -180,13 +185,22 @@ class Standalone:
         self.items.append(records.Mark(text))
         return True
 
-    def _look(self) -> Optional[int]:
-        """Observes all names and takes a snapshot; ``None`` where that cannot be."""
+    def _look(self, untold: bool) -> Optional[int]:
+        """Observes all names and takes a snapshot; ``None`` where that cannot be.
+
+        ``untold``: something may have run since the last item.
+        """
         if tensors.capturing():
             self.once("no snapshot while the stream is being captured")
             return None
         self._observe(list(self.names))
+        if untold:
+            self._untold()
         return self._snapshot()
+
+    def _untold(self) -> None:
+        if not self.items or self.items[-1] is not _UNTOLD:
+            self.items.append(_UNTOLD)
 
     def _snapshot(self) -> Optional[int]:
         if self.seen_snapshot is None and self.seen:
@@ -211,6 +225,8 @@ class Standalone:
         """What the next step is given: between steps nobody tells what the host writes."""
         if not tensors.capturing():
             self._observe(list(self.names))
+            if self.names:
+                self._untold()
 
     def _begin_request(self, text: str, prompt: List[int]) -> None:
         self._setup()
@@ -248,7 +264,8 @@ class Standalone:
             self.warm_steps += 1
             return 0
         self._begin_step()
-        self._point("step.after", self._look(), len(self.items))
+        snapshot = self._look(untold=True)
+        self._point("step.after", snapshot, len(self.items))
         self.step_number += 1
         kind = kind or ("prefill" if self.step_number == 1 else "decode")
         self._commit(kind, self.request_number, self.step_number)
@@ -278,8 +295,8 @@ class Standalone:
             return
         if self.warm_steps and len(self.items) == 1:
             self.items = []  # its steps have said so
-        self._setup()
         self._look_again()
+        self._setup()
 
     # Brackets and notes.
 
@@ -288,14 +305,14 @@ class Standalone:
         label = name if self.brackets[name] == 1 else f"{name}#{self.brackets[name]}"
         if not self.warming:
             self._begin_step()
-            snapshot = self._look()
+            snapshot = self._look(untold=True)
             self._point(f"{label}.before", snapshot, len(self.items))
         self.items.append(records.OpaqueLaunch(kernel=name))
         return label
 
     def launch_end(self, label: str, failed: bool) -> None:
         if not self.warming and not failed:
-            snapshot = self._look()
+            snapshot = self._look(untold=False)
             self._point(f"{label}.after", snapshot, len(self.items))
 
     def host_write(self, name: str, data: np.ndarray, offset: int) -> None:
