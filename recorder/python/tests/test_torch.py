@@ -168,3 +168,33 @@ def test_arrays_of_others_in_device_memory(tmp_path):
         r.watch("cupy", array)
         r.step()
     assert twinstep.open(tmp_path / "b.twin").buffer("cupy", 1).tolist() == [9, 7, 5, 3, 1]
+
+
+def test_attached_storages_that_end_are_told(tmp_path):
+    """The library hears of memory that PyTorch gives back, though the driver would not."""
+    from test_attached import attached, build
+
+    _, err, log = attached(tmp_path, build(tmp_path), """
+        import torch
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.register_buffer("codes", torch.zeros(4, dtype=torch.bfloat16))
+        model = Model()
+        view = torch.zeros(8)[2:]
+        kept = torch.ones(3)
+        with twinstep.record() as r:
+            r.watch_module(model, "codes")
+            r.watch("view", view)
+            r.watch("kept", kept)
+            r.step()
+            model.codes = torch.ones(4, dtype=torch.bfloat16)
+            del view
+            r.step()
+    """)
+    words = [" ".join(line.split()[:2]) for line in log]
+    assert words == [
+        "note mode", "watch codes", "watch view", "watch kept", "step 0", "freed codes", "freed view",
+        "watch codes", "step 0", "unwatch codes", "unwatch kept", "flush",
+    ], err  # fmt: skip
+    assert log[1].split()[3:] == ["bf16", "4", "state"]
