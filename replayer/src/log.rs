@@ -20,7 +20,7 @@ pub struct LogReport {
 pub struct LogEntry {
     /// `setup`, `2`, `3:2`, `1:codec`.
     pub at: String,
-    /// `step`, `write`, `read`, `launch`, `node`, `graph`, `capture`, `point`, `allocate`, `free` or `other`.
+    /// `step`, `write`, `read`, `launch`, `node`, `graph`, `capture`, `point`, `allocate`, `free`, `mark` or `other`.
     pub kind: &'static str,
     /// What, for people.
     pub text: String,
@@ -123,6 +123,7 @@ fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<
             }
             Some(Item::Allocate { buffer: id }) => push("allocate", buffer(trace, *id)),
             Some(Item::Free { buffer: id }) => push("free", buffer(trace, *id)),
+            Some(Item::Mark { text }) => push("mark", text.clone()),
             Some(other) => push("other", format!("{other:?}")),
             None => {}
         }

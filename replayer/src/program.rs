@@ -51,7 +51,7 @@ pub(crate) fn launches(trace: &Trace, step: &StepRecord) -> Result<Vec<StepLaunc
                 }
             }
             Item::Capture { .. } | Item::DestroyGraph { .. } | Item::Allocate { .. } | Item::Free { .. } => {}
-            Item::EventRecord { .. } | Item::EventWait { .. } => {}
+            Item::EventRecord { .. } | Item::EventWait { .. } | Item::Mark { .. } => {}
             foreign => return Err(opaque(foreign)),
         }
     }

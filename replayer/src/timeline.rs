@@ -295,7 +295,7 @@ impl Walk<'_, '_, '_> {
             Item::Launch(record) => self.launch(plan, item, at, record.stream, None),
             Item::GraphLaunch { graph, stream } => self.graph(at, *graph, *stream),
             Item::Capture { graph } => self.emit(at, 0, What::Capture(*graph), &[]),
-            Item::DestroyGraph { .. } => Ok(Flow::On),
+            Item::DestroyGraph { .. } | Item::Mark { .. } => Ok(Flow::On),
             Item::Allocate { buffer } | Item::Free { buffer } => {
                 let Some(bytes) = self.timeline.trace.buffer(*buffer).map(|b| b.bytes) else {
                     self.timeline.note(format!("buffer {}: it is not in the trace", buffer.0));
@@ -336,6 +336,10 @@ impl Walk<'_, '_, '_> {
                 Item::Launch(_) => self.launch(&plan, node, item, stream, Some((graph, node as u32)))?,
                 Item::Opaque(_) | Item::Copy { .. } | Item::Fill { .. } => {
                     self.foreign(item, within, Some(graph), Some(stream))?
+                }
+                Item::Mark { text } => {
+                    self.timeline.note(format!("graph {}: {text}", graph.0));
+                    Flow::On
                 }
                 _ => {
                     self.timeline.note(format!("graph {}: a node that is no launch", graph.0));

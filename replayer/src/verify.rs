@@ -152,7 +152,8 @@ fn run_item(
         Item::Capture { .. }
         | Item::DestroyGraph { .. }
         | Item::EventRecord { .. }
-        | Item::EventWait { .. } => Ok(()),
+        | Item::EventWait { .. }
+        | Item::Mark { .. } => Ok(()),
         // Names what it is.
         _ => crate::program::launches(trace, step).map(drop),
     }

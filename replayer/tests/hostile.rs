@@ -171,6 +171,22 @@ fn graphs_and_memory_that_make_no_sense_are_refused() {
     }
 }
 
+/// A mark is a note: what runs is what ran without it, and the log shows its text.
+#[test]
+fn a_mark_changes_nothing() {
+    let mark = Item::Mark { text: "capture failed: out of memory".into() };
+    let program = Program { items: [vec![mark], clean().items].concat() };
+    let trace = trace(&start(), &program, None);
+    let (steps, verified) = look(&trace);
+    assert!(verified, "verify --replay");
+    assert!(steps.into_iter().all(|step| step.unwrap().self_check == "equal"));
+    assert!(diff(&trace, &honest(), &[]).unwrap().identical);
+    assert_eq!(info(&trace).unwrap().capabilities.step, "yes");
+    let report = log(&trace, Some(At { request: 1, step: Some(2) })).unwrap();
+    let shown: Vec<_> = report.entries.iter().filter(|e| e.kind == "mark").map(|e| &e.text).collect();
+    assert_eq!(shown, ["capture failed: out of memory"]);
+}
+
 fn any_view() -> impl Strategy<Value = ViewRecord> {
     let number = || prop_oneof![4 => 0..=9u64, 1 => any::<u64>(), 1 => (0..64u32).prop_map(|n| 1 << n)];
     let names = prop::sample::select(vec!["x", "y", "out", "", "weight", "\u{1b}[2J"]);

@@ -105,6 +105,13 @@ mod tests {
         });
         let bytes = encode(&scalar).unwrap();
         assert_eq!(bytes[bytes.len() - 8..], [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], "variant, then value");
+        let mark = Item::Mark { text: "é".into() };
+        let expected = [12, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0xc3, 0xa9];
+        assert_eq!(encode(&mark).unwrap(), expected);
+        assert_eq!(decode::<Item>(&expected).unwrap(), mark);
+        let mut beyond = expected;
+        beyond[0] = 13;
+        assert!(decode::<Item>(&beyond).is_err(), "no such item");
     }
 
     #[test]

@@ -29,9 +29,9 @@ pub enum OpenError {
     },
     /// A `.twin` file of a version that this reader does not know.
     #[error(
-        "{origin} has trace format {major}.{minor}, this twinstep reads {}.{}; \
+        "{origin} has trace format {major}.{minor}, this twinstep reads {0}.{1} to {0}.{2}; \
          open it with the version that recorded it, or record it again",
-        crate::FORMAT_VERSION.0, crate::FORMAT_VERSION.1
+        crate::FORMAT_VERSION.0, crate::OLDEST_MINOR, crate::FORMAT_VERSION.1
     )]
     Version {
         /// Which file.

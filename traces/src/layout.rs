@@ -8,8 +8,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::error::ReadError;
 use crate::image::Image;
 
-/// Major and minor number of the format that this crate writes and reads.
-pub const FORMAT_VERSION: (u16, u16) = (0, 1);
+/// Major and minor number of the format that this crate writes.
+pub const FORMAT_VERSION: (u16, u16) = (0, 2);
+
+/// The oldest minor number of that major number that this crate still reads.
+pub const OLDEST_MINOR: u16 = 1;
 
 /// The largest chunk: it keeps a word's index in the chunk hash far below 2^32 and a single
 /// read small.

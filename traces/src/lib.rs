@@ -82,7 +82,7 @@ mod writer;
 
 pub use error::{OpenError, ReadError, WriteError};
 pub use hash::{ChunkHash, chunk_hash};
-pub use layout::{FORMAT_VERSION, MAX_CHUNK_BYTES, MAX_RECORD_BYTES};
+pub use layout::{FORMAT_VERSION, MAX_CHUNK_BYTES, MAX_RECORD_BYTES, OLDEST_MINOR};
 pub use reader::{MAX_READ_BYTES, Trace};
 pub use record::*;
 pub use snapshot::{AuditRange, ChangedChunks, ChunkChange};

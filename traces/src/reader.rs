@@ -12,7 +12,7 @@ use crate::error::{OpenError, ReadError};
 use crate::hash::{ChunkHash, chunk_hash};
 use crate::image::Image;
 use crate::index::{ChunkEntry, Index, StepEntry, Table};
-use crate::layout::{FORMAT_VERSION, FileHeader, Frame, HEADER_BYTES, SIGNATURE, kind};
+use crate::layout::{FORMAT_VERSION, FileHeader, Frame, HEADER_BYTES, OLDEST_MINOR, SIGNATURE, kind};
 use crate::record::*;
 use crate::recovery::{decode, recover};
 use crate::snapshot::{AuditRange, Change, ChunkChange, Snapshot};
@@ -517,7 +517,7 @@ fn check_header(image: &Image) -> Result<(), OpenError> {
         return Err(damaged(ReadError::Damaged { offset: 0, what }));
     }
     let (major, minor) = (header.major.get(), header.minor.get());
-    if (major, minor) != FORMAT_VERSION {
+    if major != FORMAT_VERSION.0 || !(OLDEST_MINOR..=FORMAT_VERSION.1).contains(&minor) {
         return Err(OpenError::Version { origin: origin(), major, minor });
     }
     if u64::from(header.header_bytes.get()) != HEADER_BYTES {

@@ -391,6 +391,12 @@ pub enum Item {
         /// Why not.
         reason: String,
     },
+    /// What a foreign engine says is going on: `warm-up: capture`, an exception, a note. It has no
+    /// effect on memory. Since format 0.2.
+    Mark {
+        /// In its words.
+        text: String,
+    },
 }
 
 impl Item {
@@ -409,7 +415,8 @@ impl Item {
             | Item::DestroyGraph { .. }
             | Item::EventRecord { .. }
             | Item::EventWait { .. }
-            | Item::Gap { .. } => Vec::new(),
+            | Item::Gap { .. }
+            | Item::Mark { .. } => Vec::new(),
         }
     }
 

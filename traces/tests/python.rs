@@ -62,6 +62,7 @@ fn item_word(item: &Item) -> &'static str {
         Item::EventRecord { .. } => "event record",
         Item::EventWait { .. } => "event wait",
         Item::Gap { .. } => "gap",
+        Item::Mark { .. } => "mark",
     }
 }
 

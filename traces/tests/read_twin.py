@@ -109,8 +109,8 @@ class Decoder:
             return ("fill", self.u32(), self.option(self.view), self.u64(), self.bytes(), self.u64())
         if variant in (9, 10):
             return (("event record", "event wait")[variant - 9], self.u32(), self.u32())
-        if variant == 11:
-            return ("gap", self.string())
+        if variant in (11, 12):
+            return (("gap", "mark")[variant - 11], self.string())
         raise AssertionError("item variant %d" % variant)
 
     def program(self):
@@ -159,7 +159,7 @@ class Trace:
     def __init__(self, data):
         assert data[:8] == b"\x89TWIN\r\n\x1a", "signature"
         major, minor, header_bytes = struct.unpack_from("<HHI", data, 8)
-        assert (major, minor, header_bytes) == (0, 1, 64), "version"
+        assert major == 0 and minor in (1, 2) and header_bytes == 64, "version"
         assert zlib.crc32(data[:60]) == struct.unpack_from("<I", data, 60)[0], "header checksum"
         committed, pending = [], []
         at, start, sequence, previous = 64, 0, 0, 0

@@ -175,7 +175,7 @@ fn senseless_arguments_are_refused_and_change_nothing() {
     refuse(writer.commit_step(&step(1, 4, program, &[("step.before", SnapshotId(5))])).unwrap_err());
     let host_writes = vec![HostWrite { position: 0, buffer: codes, offset: 21, bytes: vec![0] }];
     refuse(writer.commit_step(&StepRecord { host_writes, ..step(1, 4, program, &[]) }).unwrap_err());
-    let host_writes = vec![HostWrite { position: 13, buffer: codes, offset: 0, bytes: vec![0] }];
+    let host_writes = vec![HostWrite { position: 14, buffer: codes, offset: 0, bytes: vec![0] }];
     refuse(writer.commit_step(&StepRecord { host_writes, ..step(1, 4, program, &[]) }).unwrap_err());
     assert_eq!(writer.bytes_written(), length, "after {refused:#?}");
 
@@ -215,8 +215,26 @@ fn what_is_not_a_trace_is_told_apart() {
     assert!(message(&small_closed()[..40]).contains("before the first commit"));
     assert!(message(&small_closed()[..200]).contains("before the first commit"));
     let mut future = small_closed();
-    future[10] = 2;
-    let crc = crc32fast::hash(&future[..60]);
-    future[60..64].copy_from_slice(&crc.to_le_bytes());
-    assert!(message(&future).contains("trace format 0.2, this twinstep reads 0.1"));
+    for (major, minor) in [(0, 3), (0, 0), (1, 1)] {
+        (future[8], future[10]) = (major, minor);
+        let crc = crc32fast::hash(&future[..60]);
+        future[60..64].copy_from_slice(&crc.to_le_bytes());
+        let told = message(&future);
+        let expected = format!("trace format {major}.{minor}, this twinstep reads 0.1 to 0.2; open it with");
+        assert!(told.contains(&expected) && !told.contains('\n'), "{told}");
+    }
+}
+
+#[test]
+fn the_version_before_is_still_read() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/graph-codes-reallocated.twin");
+    let bytes = std::fs::read(sample).unwrap();
+    assert_eq!(bytes[8..12], [0, 0, 1, 0], "a sample of format 0.1");
+    let trace = Trace::from_bytes(bytes).unwrap();
+    assert!(trace.complete() && trace.verify().ok());
+    assert_eq!(trace.run().tool, "twinstep 0.1.0");
+    let steps = (0..trace.step_count()).map(|i| trace.step(i).unwrap());
+    assert_eq!(steps.filter(|step| step.kind == StepKind::Decode).count(), 3);
+    // What is written now says so.
+    assert_eq!(small_closed()[8..12], [0, 0, 2, 0]);
 }
