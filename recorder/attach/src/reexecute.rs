@@ -1,0 +1,1 @@
+//! One recorded graph launch again, in the process that owns the graph.

@@ -1,0 +1,1 @@
+//! What the program has: memory, streams, graphs, watched buffers, and the step it is in.
