@@ -4,6 +4,8 @@
 //! in the order of that stream. The writer thread calls [`Snapshotter::poll`] and gets what has arrived on the
 //! host. Neither waits for the device.
 
+pub mod plain;
+
 use std::sync::Arc;
 
 use twinstep_traces::BufferId;
@@ -52,7 +54,8 @@ pub struct Completed {
 /// Makes snapshots. One for the process; several threads, streams and contexts may use it at once.
 pub trait Snapshotter: Send + Sync {
     /// Enqueues copies of `watched` on `stream` (never 0: the default streams are said outright). The program's
-    /// context is current. Never waits for the device and never allocates where that would.
+    /// context is current. Never waits for the device and never allocates where that would. Another thread may be
+    /// capturing: calls that a capture forbids (allocation) need `cuThreadExchangeStreamCaptureMode` around them.
     ///
     /// # Errors
     /// Why this snapshot can't be taken; nothing was enqueued and no ticket is used up.
@@ -61,4 +64,9 @@ pub trait Snapshotter: Send + Sync {
     /// Appends the snapshots that have arrived since the last call, in the order of their tickets: one that has
     /// arrived waits for those before it. Called by the writer thread only; no context is current.
     fn poll(&self, completed: &mut Vec<Completed>);
+}
+
+/// The snapshotter of this process.
+pub fn make() -> Box<dyn Snapshotter> {
+    Box::new(plain::Plain::default())
 }
