@@ -3,7 +3,7 @@
 //! Handles are plain numbers here (`usize` has a pointer's size and passing), so that they can be kept, hashed and
 //! sent between threads. No function here is wrapped: our own calls never come back to our hooks.
 
-#![allow(non_snake_case, non_camel_case_types, clippy::missing_safety_doc, dead_code)]
+#![allow(non_snake_case, non_camel_case_types, non_upper_case_globals, clippy::missing_safety_doc, dead_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -186,6 +186,18 @@ fn library() -> Option<*mut c_void> {
     (!opened.is_null()).then_some(opened)
 }
 
+/// Whether the process has a libcuda; loads none.
+pub fn is_loaded() -> bool {
+    // SAFETY: a constant name; nothing is loaded.
+    unsafe {
+        let loaded = libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
+        if !loaded.is_null() {
+            libc::dlclose(loaded);
+        }
+        !loaded.is_null()
+    }
+}
+
 /// The type of `dlsym`.
 pub type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 
@@ -242,6 +254,10 @@ macro_rules! functions {
         pub fn address(name: &CStr) -> Option<*mut c_void> {
             $(if name == name_of!($name) { return resolve(&slots::$name, name); })*
             None
+        }
+        /// Whether a function is one of this table's.
+        pub fn knows(name: &CStr) -> bool {
+            $(name == name_of!($name) ||)* false
         }
         /// Puts a function where the driver exports no symbol for it but handed out a pointer.
         pub fn supply(name: &CStr, found: *mut c_void) {
@@ -339,6 +355,7 @@ functions! {
     cuMemHostAlloc(address: *mut *mut c_void, bytes: usize, flags: c_uint);
     cuMemFreeHost(address: *mut c_void);
     cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
+    cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, address: CUdeviceptr);
     cuMemHostGetDevicePointer_v2(address: *mut CUdeviceptr, host: *mut c_void, flags: c_uint);
 
     cuMemcpy(target: CUdeviceptr, source: CUdeviceptr, bytes: usize);

@@ -17,7 +17,7 @@ pub enum Event {
     /// Its memory was given back.
     Free(BufferId),
     /// A graph was instantiated. Its number is the next one.
-    Capture(GraphId, Box<Contents>),
+    Capture(GraphId, Arc<Contents>),
     /// A graph was launched.
     GraphLaunch {
         /// Which.
@@ -72,6 +72,8 @@ pub enum Event {
         /// The snapshot there.
         ticket: Option<Ticket>,
     },
+    /// What the program runs is recorded from here on.
+    Start(Option<String>),
     /// Something to say.
     Mark(String),
     /// Something was not recorded.

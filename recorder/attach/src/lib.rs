@@ -21,6 +21,7 @@
 //! | `hooks` | the exported wrappers, by what they are about |
 //! | `settings` | what the environment asks for |
 //! | `watch` | the watch file |
+//! | `attached` | what there is once in a process; how wrappers reach it |
 //! | `session` | what the program has: memory, streams, graphs, watched buffers, the step it is in |
 //! | `events` | what happened, in order |
 //! | `snapshot` | copies of watched buffers, made on the launch's own stream |
@@ -39,7 +40,8 @@
 //!   `snapshot::make` chooses one. `snapshot::Plain` copies everything and serves drivers without kernels.
 //! - `contents::read` is called once an instantiation, by the program's thread right after the real call returned,
 //!   and returns plain data. Names of buffers are put to addresses later, by the writer.
-//! - `reexecute::run` is called by `api`.
+//! - `reexecute` exports `twinstep_reexecute` beside the functions of `api`; it finds graphs by
+//!   `Session::contents` and calls the real driver only.
 //!
 //! # Rules
 //!
@@ -49,11 +51,22 @@
 //! - A wrapper that is entered again on the same thread (the driver calling itself) passes through.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+// In a test the wrappers are not exported, and so nobody uses them.
+#![cfg_attr(test, allow(dead_code))]
 #![allow(unreachable_pub, reason = "a cdylib exports C symbols only; pub says which module uses what")]
 
+mod api;
+mod attached;
 mod contents;
 mod driver;
 mod events;
+mod hooks;
+mod process;
 mod reexecute;
+mod ring;
 mod session;
+mod settings;
 mod snapshot;
+mod start;
+mod watch;
+mod writer;

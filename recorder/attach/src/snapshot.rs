@@ -10,9 +10,11 @@ pub mod kernels;
 pub mod lane;
 pub mod order;
 pub mod pinned;
+pub mod plain;
 pub mod tables;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use twinstep_traces::BufferId;
 
@@ -65,7 +67,8 @@ pub struct Completed {
 /// Makes snapshots. One for the process; several threads, streams and contexts may use it at once.
 pub trait Snapshotter: Send + Sync {
     /// Enqueues copies of `watched` on `stream` (never 0: the default streams are said outright). The program's
-    /// context is current. Never waits for the device and never allocates where that would.
+    /// context is current. Never waits for the device and never allocates where that would. Another thread may be
+    /// capturing: calls that a capture forbids (allocation) need `cuThreadExchangeStreamCaptureMode` around them.
     ///
     /// # Errors
     /// Why this snapshot can't be taken; nothing was enqueued and no ticket is used up.
@@ -78,4 +81,49 @@ pub trait Snapshotter: Send + Sync {
     /// Waits, on the host alone and for 2 s at most, until no snapshot that is under way looks at memory in a range.
     /// Called before the program gives such memory back. `false` where that took too long.
     fn settle(&self, address: u64, bytes: u64) -> bool;
+}
+
+/// How long memory is kept from being given back while a snapshot looks at it.
+pub const SETTLE: Duration = Duration::from_secs(2);
+
+/// The snapshotter of this process: by the hash kernel where the driver runs it, else by whole copies. Which it is
+/// turns out at the first snapshot.
+pub fn make() -> Box<dyn Snapshotter> {
+    Box::new(Chosen {
+        hashed: hashed::Hashed::new(),
+        plain: plain::Plain::default(),
+        choice: OnceLock::new(),
+    })
+}
+
+struct Chosen {
+    hashed: hashed::Hashed,
+    plain: plain::Plain,
+    /// Whether the kernels run.
+    choice: OnceLock<bool>,
+}
+
+impl Chosen {
+    fn get(&self) -> Option<&dyn Snapshotter> {
+        self.choice.get().map(|&runs| -> &dyn Snapshotter {
+            if runs { &self.hashed } else { &self.plain }
+        })
+    }
+}
+
+impl Snapshotter for Chosen {
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
+        let runs = *self.choice.get_or_init(|| self.hashed.runs().is_ok());
+        if runs { self.hashed.enqueue(stream, watched) } else { self.plain.enqueue(stream, watched) }
+    }
+
+    fn poll(&self, completed: &mut Vec<Completed>) {
+        if let Some(chosen) = self.get() {
+            chosen.poll(completed);
+        }
+    }
+
+    fn settle(&self, address: u64, bytes: u64) -> bool {
+        self.get().is_none_or(|chosen| chosen.settle(address, bytes))
+    }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use twinstep_traces::BufferId;
 
 use super::kernels::Kernels;
 use super::lane::{Lane, Sharing, lock};
 use super::order::Order;
-use super::{Completed, Snapshotter, Ticket, Watched};
+use super::{Completed, SETTLE, Snapshotter, Ticket, Watched};
 use crate::driver::{self, CUcontext, CUstream, STREAM_PER_THREAD};
 
 /// Slots (4 KiB each) in the ring of the first lane, and of each later one.
@@ -19,9 +19,6 @@ const LATER_SLOTS: u32 = 1 << 12;
 
 /// Streams with snapshots under way at one time.
 const MAX_LANES: usize = 16;
-
-/// How long memory is kept from being given back while a snapshot looks at it.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`: what we allocate is no business of a capture that is under way elsewhere.
 const RELAXED: i32 = 2;
@@ -46,6 +43,14 @@ struct Lanes {
     of_stream: HashMap<StreamKey, usize>,
 }
 
+impl Lanes {
+    /// The kernels of the current context, loaded once.
+    fn kernels(&mut self, context: CUcontext) -> Result<Arc<Kernels>, String> {
+        let load = || relaxed(|| Kernels::load().map(Arc::new));
+        self.kernels.entry(context).or_insert_with(load).clone()
+    }
+}
+
 impl Hashed {
     /// Nothing is loaded or allocated until the first snapshot.
     pub fn new() -> Self {
@@ -57,6 +62,17 @@ impl Hashed {
         std::process::id() == self.process
     }
 
+    /// Whether the kernels run in the current context.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn runs(&self) -> Result<(), String> {
+        let mut context = 0;
+        // SAFETY: a place for the answer.
+        unsafe { driver::cuCtxGetCurrent(&mut context) };
+        lock(&self.lanes).kernels(context).map(drop)
+    }
+
     fn lane(&self, context: CUcontext, stream: CUstream) -> Result<(usize, Arc<Lane>), String> {
         let key = stream_key(context, stream);
         let mut lanes = lock(&self.lanes);
@@ -64,8 +80,7 @@ impl Hashed {
             return Ok((at, lanes.all[at].1.clone()));
         }
         relaxed(|| {
-            let kernels =
-                lanes.kernels.entry(context).or_insert_with(|| Kernels::load().map(Arc::new)).clone()?;
+            let kernels = lanes.kernels(context)?;
             let at = if lanes.all.len() < MAX_LANES {
                 let slots = if lanes.all.is_empty() { FIRST_SLOTS } else { LATER_SLOTS };
                 let lane = Lane::new(kernels, stream, slots)?;
