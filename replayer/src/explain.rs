@@ -12,7 +12,8 @@ use twinstep_traces::{StepKind, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, place};
-use crate::diff::{DiffReport, FirstDifference, StepState, comparable, diff};
+use crate::comparable::comparable;
+use crate::diff::{DiffReport, FirstDifference, StepState, diff};
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Pair, Side, families};
 use crate::explain::search::{Answer, Judge, needed_patches, patches, search};

@@ -6,7 +6,7 @@ use twinstep_traces::Trace;
 use crate::ReplayError;
 use crate::align::align;
 use crate::at::At;
-use crate::diff::comparable;
+use crate::comparable::comparable;
 use crate::hybrid::{Hybrid, Trail, Watch};
 use crate::pairing::Pairing;
 use crate::patch::Patch;
