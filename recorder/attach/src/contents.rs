@@ -1,6 +1,12 @@
 //! What is inside a graph: nodes in a topological order, with kernel names, dimensions and parameter bytes.
 
-use crate::driver::CUgraph;
+mod handles;
+mod kernel;
+mod order;
+
+use std::collections::HashMap;
+
+use crate::driver::{CUgraph, CUgraphNode};
 
 /// One node of a graph, flattened out of child graphs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +65,82 @@ pub struct Contents {
 
 /// Reads what `graph` holds. Called by the program's thread right after it was instantiated; no synchronisation.
 pub fn read(graph: CUgraph) -> Contents {
-    let _ = graph;
-    Contents { troubles: vec!["graph contents are not read by this build".to_owned()], ..Contents::default() }
+    let mut flat = Flat::default();
+    flat.add(graph, 0);
+    let Flat { nodes, edges, mut troubles } = flat;
+    troubles.sort();
+    troubles.dedup();
+    let (order, edges) = order::topological(nodes.len(), &edges);
+    let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    let nodes = order.iter().filter_map(|&n| nodes.get_mut(n).and_then(Option::take)).collect();
+    Contents { nodes, edges, troubles }
+}
+
+/// Depth of child graphs that are looked into.
+const MAX_DEPTH: u32 = 16;
+
+/// A graph and its child graphs laid flat.
+#[derive(Default)]
+struct Flat {
+    nodes: Vec<Node>,
+    edges: Vec<(usize, usize)>,
+    troubles: Vec<String>,
+}
+
+/// Where paths through a node begin and end: one node, or the first and last ones of a child graph.
+#[derive(Default, Clone)]
+struct Ends {
+    first: Vec<usize>,
+    last: Vec<usize>,
+}
+
+impl Flat {
+    fn add(&mut self, graph: CUgraph, depth: u32) -> Ends {
+        let (handles, edges) = match handles::nodes_and_edges(graph) {
+            Ok(read) => read,
+            Err(status) => {
+                self.troubles.push(format!("the driver does not tell the nodes of a graph (error {status})"));
+                return Ends::default();
+            }
+        };
+        let ends: Vec<Ends> = handles.iter().map(|&node| self.add_node(node, depth)).collect();
+        let index: HashMap<CUgraphNode, usize> =
+            handles.iter().enumerate().map(|(i, &node)| (node, i)).collect();
+        let (mut has_before, mut has_after) = (vec![false; ends.len()], vec![false; ends.len()]);
+        for (from, to) in edges {
+            let (Some(&from), Some(&to)) = (index.get(&from), index.get(&to)) else { continue };
+            (has_after[from], has_before[to]) = (true, true);
+            for &a in &ends[from].last {
+                self.edges.extend(ends[to].first.iter().map(|&b| (a, b)));
+            }
+        }
+        let of = |is: &dyn Fn(usize) -> bool, pick: &dyn Fn(&Ends) -> &[usize]| {
+            (0..ends.len()).filter(|&i| is(i)).flat_map(|i| pick(&ends[i]).to_vec()).collect()
+        };
+        Ends { first: of(&|i| !has_before[i], &|e| &e.first), last: of(&|i| !has_after[i], &|e| &e.last) }
+    }
+
+    fn add_node(&mut self, node: CUgraphNode, depth: u32) -> Ends {
+        let read = match handles::kind(node) {
+            handles::KERNEL => kernel::node(node, &mut self.troubles),
+            handles::COPY => handles::copy(node),
+            handles::FILL => handles::fill(node),
+            handles::CHILD => match handles::child(node) {
+                Some(child) if depth < MAX_DEPTH => {
+                    let ends = self.add(child, depth + 1);
+                    if !ends.first.is_empty() {
+                        return ends;
+                    }
+                    Node::Other("child graph without nodes".to_owned())
+                }
+                _ => Node::Other("child graph".to_owned()),
+            },
+            kind => Node::Other(handles::kind_name(kind)),
+        };
+        self.nodes.push(read);
+        let n = self.nodes.len() - 1;
+        Ends { first: vec![n], last: vec![n] }
+    }
 }
 
 /// Reads the launch parameters of a kernel launched by itself: `params` is the driver's `kernelParams`.
@@ -71,6 +151,8 @@ pub unsafe fn read_launch(
     function: crate::driver::CUfunction,
     params: *mut *mut std::ffi::c_void,
 ) -> (String, Vec<Vec<u8>>) {
-    let _ = (function, params);
-    (String::new(), Vec::new())
+    let name = kernel::name(function, 0);
+    // SAFETY: as the caller says.
+    let parameters = unsafe { kernel::parameters(function, 0, params, std::ptr::null_mut()) };
+    (name, parameters.unwrap_or_default())
 }

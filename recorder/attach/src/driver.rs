@@ -334,6 +334,7 @@ functions! {
     cuStreamEndCapture_ptsz(stream: CUstream, graph: *mut CUgraph);
     cuStreamIsCapturing(stream: CUstream, status: *mut c_int);
     cuStreamSynchronize(stream: CUstream);
+    cuStreamGetId(stream: CUstream, id: *mut u64);
     cuStreamWriteValue32(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
     cuStreamWriteValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
     cuThreadExchangeStreamCaptureMode(mode: *mut c_int);
@@ -354,6 +355,7 @@ functions! {
     cuMemHostAlloc(address: *mut *mut c_void, bytes: usize, flags: c_uint);
     cuMemFreeHost(address: *mut c_void);
     cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, address: CUdeviceptr);
+    cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemHostGetDevicePointer_v2(address: *mut CUdeviceptr, host: *mut c_void, flags: c_uint);
 
     cuMemcpy(target: CUdeviceptr, source: CUdeviceptr, bytes: usize);

@@ -108,7 +108,7 @@ impl Ring {
     }
 
     pub fn snapshot(&mut self, completed: Completed) -> Result<(), WriteError> {
-        let Completed { ticket, covered, changed } = completed;
+        let Completed { ticket, covered, changed, .. } = completed;
         for file in self.files() {
             file.snapshot(ticket, &covered, &changed)?;
         }

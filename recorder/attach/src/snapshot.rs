@@ -4,13 +4,24 @@
 //! in the order of that stream. The writer thread calls [`Snapshotter::poll`] and gets what has arrived on the
 //! host. Neither waits for the device.
 
+pub mod arrivals;
+pub mod choice;
+pub mod hashed;
+pub mod kernels;
+pub mod lane;
+pub mod order;
+pub mod pinned;
 pub mod plain;
+pub mod tables;
 
 use std::sync::Arc;
 
 use twinstep_traces::BufferId;
 
 use crate::driver::CUstream;
+
+/// Largest chunk that a kernel of ours copies.
+pub const CHUNK_LIMIT: u32 = 4096;
 
 /// A buffer to copy. Its memory is allocated at least until `enqueue` has returned: who gives it back waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +32,7 @@ pub struct Watched {
     pub address: u64,
     /// Size in bytes, above 0.
     pub bytes: u64,
-    /// Size of its chunks in the trace; a power of two.
+    /// Size of its chunks in the trace; a power of two, at most [`CHUNK_LIMIT`].
     pub chunk_bytes: u32,
 }
 
@@ -49,6 +60,8 @@ pub struct Completed {
     pub covered: Vec<BufferId>,
     /// What changed.
     pub changed: Vec<Changed>,
+    /// Why there is no such snapshot; the two lists are empty then.
+    pub lost: Option<String>,
 }
 
 /// Makes snapshots. One for the process; several threads, streams and contexts may use it at once.
@@ -64,9 +77,8 @@ pub trait Snapshotter: Send + Sync {
     /// Appends the snapshots that have arrived since the last call, in the order of their tickets: one that has
     /// arrived waits for those before it. Called by the writer thread only; no context is current.
     fn poll(&self, completed: &mut Vec<Completed>);
-}
 
-/// The snapshotter of this process.
-pub fn make() -> Box<dyn Snapshotter> {
-    Box::new(plain::Plain::default())
+    /// Waits, on the host alone and for 2 s at most, until no snapshot that is under way looks at memory in a range.
+    /// Called before the program gives such memory back. `false` where that took too long.
+    fn settle(&self, address: u64, bytes: u64) -> bool;
 }

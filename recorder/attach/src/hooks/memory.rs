@@ -34,8 +34,15 @@ unsafe fn allocated(
 fn give_back(attached: &Attached, address: u64, bytes: u64) {
     let watched = attached.session().watches.overlap(address, bytes);
     // A thread that has already chosen what to copy enqueues it first.
-    let _closed = watched.then(|| attached.gate.write().unwrap_or_else(PoisonError::into_inner));
-    attached.change(|session| session.freed_range(address, bytes));
+    {
+        let _closed = watched.then(|| attached.gate.write().unwrap_or_else(PoisonError::into_inner));
+        attached.change(|session| session.freed_range(address, bytes));
+    }
+    if watched && !attached.snapshotter.settle(address, bytes) {
+        let reason =
+            format!("snapshots of memory at {address:#x} that was given back while they were under way");
+        attached.session().push(Event::Gap(reason));
+    }
 }
 
 /// An allocation is given back.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use twinstep_traces::BufferId;
 
@@ -17,6 +18,8 @@ use crate::driver::{self, CUcontext, CUresult, CUstream, SUCCESS};
 const MAX_BYTES: usize = 512 << 20;
 /// `CU_MEMHOSTALLOC_PORTABLE` and `CU_MEMHOSTALLOC_DEVICEMAP`.
 const PORTABLE_MAPPED: u32 = 1 | 2;
+/// How long memory is kept from being given back while a copy of it is under way.
+const SETTLE: Duration = Duration::from_secs(2);
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`.
 const RELAXED: c_int = 2;
 
@@ -153,8 +156,26 @@ impl Snapshotter for Plain {
                 compare(w, now, &mut last, &mut changed);
             }
             let covered = front.watched.iter().map(|w| w.buffer).collect();
-            completed.push(Completed { ticket, covered, changed });
+            completed.push(Completed { ticket, covered, changed, lost: None });
             self.state.lock().unwrap_or_else(PoisonError::into_inner).free.push(front.slot);
+        }
+    }
+
+    fn settle(&self, address: u64, bytes: u64) -> bool {
+        let end = Instant::now() + SETTLE;
+        let end_address = address.saturating_add(bytes);
+        let looks = |u: &UnderWay| {
+            u.slot.word().load(Ordering::Acquire) != 1
+                && u.watched.iter().any(|w| w.address < end_address && address < w.address + w.bytes)
+        };
+        loop {
+            if !self.state.lock().unwrap_or_else(PoisonError::into_inner).under_way.iter().any(looks) {
+                return true;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(20));
         }
     }
 }

@@ -1,0 +1,64 @@
+//! Which snapshotter a process uses: the hash kernel, else whole copies.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::hashed::Hashed;
+use super::plain::Plain;
+use super::{Completed, Snapshotter, Ticket, Watched};
+use crate::driver::CUstream;
+
+/// Chosen at the first snapshot: whether the driver takes the hash kernel is not known before.
+pub struct Choice {
+    hashed: Hashed,
+    plain: Plain,
+    /// Why the kernel is not used, where it is not.
+    chosen: OnceLock<Option<String>>,
+    choosing: Mutex<()>,
+}
+
+impl Choice {
+    /// Nothing is loaded or allocated until the first snapshot.
+    pub fn new() -> Self {
+        Choice {
+            hashed: Hashed::new(),
+            plain: Plain::default(),
+            chosen: OnceLock::new(),
+            choosing: Mutex::new(()),
+        }
+    }
+
+    fn now(&self) -> &dyn Snapshotter {
+        match self.chosen.get() {
+            Some(Some(_)) => &self.plain,
+            _ => &self.hashed,
+        }
+    }
+}
+
+impl Snapshotter for Choice {
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
+        if self.chosen.get().is_none() {
+            let _alone = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.chosen.get().is_none() {
+                match self.hashed.enqueue(stream, watched) {
+                    Ok(ticket) => {
+                        let _ = self.chosen.set(None);
+                        return Ok(ticket);
+                    }
+                    Err(reason) => {
+                        let _ = self.chosen.set(Some(reason));
+                    }
+                }
+            }
+        }
+        self.now().enqueue(stream, watched)
+    }
+
+    fn poll(&self, completed: &mut Vec<Completed>) {
+        self.now().poll(completed);
+    }
+
+    fn settle(&self, address: u64, bytes: u64) -> bool {
+        self.now().settle(address, bytes)
+    }
+}
