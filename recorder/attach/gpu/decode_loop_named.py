@@ -10,15 +10,21 @@ from decode_loop import LAYERS, Talker, arguments, digest, requests
 
 
 def watch(recording, talker):
-    """Everything that a step goes on from or gives. Told again, a name that moved is a new generation."""
-    recording.watch("last_codes", talker.last_codes)
-    recording.watch("position", talker.position)
-    recording.watch("logits", talker.logits, role="output")
+    """Everything that a step goes on from or gives. A callable is asked again at each step: memory that has moved
+    since is a new generation of its name."""
+    recording.watch("last_codes", lambda: talker.last_codes)
+    recording.watch("position", lambda: talker.position)
+    recording.watch("logits", lambda: talker.logits, role="output")
     for layer in range(LAYERS):
-        recording.watch(f"kv_cache.{layer}", talker.kv_cache[layer])
+        recording.watch(f"kv_cache.{layer}", lambda layer=layer: talker.kv_cache[layer])
+
+
+def watch_captured(recording, talker):
+    """Inputs and outputs of graphs that were captured since."""
+    for layer in range(LAYERS):
         if talker.mlp_out[layer] is not None:
-            recording.watch(f"mlp_in.{layer}", talker.mlp_in[layer], role="scratch")
-            recording.watch(f"mlp_out.{layer}", talker.mlp_out[layer], role="scratch")
+            recording.watch(f"mlp_in.{layer}", lambda layer=layer: talker.mlp_in[layer], role="scratch")
+            recording.watch(f"mlp_out.{layer}", lambda layer=layer: talker.mlp_out[layer], role="scratch")
 
 
 @torch.no_grad()
@@ -35,14 +41,14 @@ def main():
         for name, prompt, steps in requests(options.steps):
             recording.request(name, prompt=prompt)
             talker.reset()
-            watch(recording, talker)
             with recording.launch("forward"):
                 talker.prefill(prompt)
             recording.step()
-            for _ in range(steps):
+            for number in range(steps):
                 with recording.launch("forward"):
                     talker.decode()
-                watch(recording, talker)
+                if number == 0:
+                    watch_captured(recording, talker)
                 results += [talker.last_codes.clone(), talker.logits.clone()]
                 recording.step()
     results += talker.kv_cache

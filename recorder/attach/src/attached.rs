@@ -13,7 +13,8 @@ use crate::events::Event;
 use crate::process;
 use crate::session::Session;
 use crate::settings::Settings;
-use crate::snapshot::{self, Snapshotter, Ticket};
+use crate::snapshot::choice::Choice;
+use crate::snapshot::{Snapshotter, Ticket};
 use crate::watch::Place;
 
 /// See the module.
@@ -86,7 +87,7 @@ impl Attached {
         Attached {
             session: Mutex::new(Session::new(settings.clone())),
             settings,
-            snapshotter: snapshot::make(),
+            snapshotter: Box::new(Choice::new()),
             gate: RwLock::new(()),
             captures: AtomicUsize::new(0),
             watching: AtomicBool::new(false),

@@ -354,8 +354,8 @@ functions! {
     cuMemSetAccess(address: CUdeviceptr, bytes: usize, access: *const c_void, count: usize);
     cuMemHostAlloc(address: *mut *mut c_void, bytes: usize, flags: c_uint);
     cuMemFreeHost(address: *mut c_void);
-    cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, address: CUdeviceptr);
+    cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemHostGetDevicePointer_v2(address: *mut CUdeviceptr, host: *mut c_void, flags: c_uint);
 
     cuMemcpy(target: CUdeviceptr, source: CUdeviceptr, bytes: usize);

@@ -5,6 +5,7 @@
 //! host. Neither waits for the device.
 
 pub mod arrivals;
+pub mod choice;
 pub mod hashed;
 pub mod kernels;
 pub mod lane;
@@ -13,8 +14,7 @@ pub mod pinned;
 pub mod plain;
 pub mod tables;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use twinstep_traces::BufferId;
 
@@ -81,49 +81,4 @@ pub trait Snapshotter: Send + Sync {
     /// Waits, on the host alone and for 2 s at most, until no snapshot that is under way looks at memory in a range.
     /// Called before the program gives such memory back. `false` where that took too long.
     fn settle(&self, address: u64, bytes: u64) -> bool;
-}
-
-/// How long memory is kept from being given back while a snapshot looks at it.
-pub const SETTLE: Duration = Duration::from_secs(2);
-
-/// The snapshotter of this process: by the hash kernel where the driver runs it, else by whole copies. Which it is
-/// turns out at the first snapshot.
-pub fn make() -> Box<dyn Snapshotter> {
-    Box::new(Chosen {
-        hashed: hashed::Hashed::new(),
-        plain: plain::Plain::default(),
-        choice: OnceLock::new(),
-    })
-}
-
-struct Chosen {
-    hashed: hashed::Hashed,
-    plain: plain::Plain,
-    /// Whether the kernels run.
-    choice: OnceLock<bool>,
-}
-
-impl Chosen {
-    fn get(&self) -> Option<&dyn Snapshotter> {
-        self.choice.get().map(|&runs| -> &dyn Snapshotter {
-            if runs { &self.hashed } else { &self.plain }
-        })
-    }
-}
-
-impl Snapshotter for Chosen {
-    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
-        let runs = *self.choice.get_or_init(|| self.hashed.runs().is_ok());
-        if runs { self.hashed.enqueue(stream, watched) } else { self.plain.enqueue(stream, watched) }
-    }
-
-    fn poll(&self, completed: &mut Vec<Completed>) {
-        if let Some(chosen) = self.get() {
-            chosen.poll(completed);
-        }
-    }
-
-    fn settle(&self, address: u64, bytes: u64) -> bool {
-        self.get().is_none_or(|chosen| chosen.settle(address, bytes))
-    }
 }

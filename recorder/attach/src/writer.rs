@@ -209,8 +209,9 @@ impl Writer {
         while self.next_ticket <= ticket.0 {
             let Some(completed) = self.arrived.pop_front() else { return Ok(self.given_up) };
             self.next_ticket = completed.ticket.0 + 1;
-            if let Some(reason) = &completed.lost {
+            if let Some(reason) = completed.lost {
                 self.draft.push(Item::Gap { reason: format!("a snapshot: {reason}") });
+                continue;
             }
             self.open()?;
             self.ring.snapshot(completed)?;

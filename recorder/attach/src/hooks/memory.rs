@@ -34,13 +34,14 @@ unsafe fn allocated(
 fn give_back(attached: &Attached, address: u64, bytes: u64) {
     let watched = attached.session().watches.overlap(address, bytes);
     // A thread that has already chosen what to copy enqueues it first.
-    let _closed = watched.then(|| attached.gate.write().unwrap_or_else(PoisonError::into_inner));
-    attached.change(|session| session.freed_range(address, bytes));
-    // What was enqueued before looks at it still. Only for memory that is watched at this moment.
+    {
+        let _closed = watched.then(|| attached.gate.write().unwrap_or_else(PoisonError::into_inner));
+        attached.change(|session| session.freed_range(address, bytes));
+    }
     if watched && !attached.snapshotter.settle(address, bytes) {
-        attached.session().push(Event::Mark(format!(
-            "memory at {address:#x} was given back while a snapshot that looks at it had not run for 2 s"
-        )));
+        let reason =
+            format!("snapshots of memory at {address:#x} that was given back while they were under way");
+        attached.session().push(Event::Gap(reason));
     }
 }
 

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use twinstep_traces::BufferId;
 
 use super::kernels::Kernels;
 use super::lane::{Lane, Sharing, lock};
 use super::order::Order;
-use super::{Completed, SETTLE, Snapshotter, Ticket, Watched};
+use super::{Completed, Snapshotter, Ticket, Watched};
 use crate::driver::{self, CUcontext, CUstream, STREAM_PER_THREAD};
 
 /// Slots (4 KiB each) in the ring of the first lane, and of each later one.
@@ -19,6 +19,9 @@ const LATER_SLOTS: u32 = 1 << 12;
 
 /// Streams with snapshots under way at one time.
 const MAX_LANES: usize = 16;
+
+/// How long memory is kept from being given back while a snapshot looks at it.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`: what we allocate is no business of a capture that is under way elsewhere.
 const RELAXED: i32 = 2;

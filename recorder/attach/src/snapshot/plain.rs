@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use twinstep_traces::BufferId;
 
-use super::{Changed, Completed, SETTLE, Snapshotter, Ticket, Watched};
+use super::{Changed, Completed, Snapshotter, Ticket, Watched};
 use crate::driver::{self, CUcontext, CUresult, CUstream, SUCCESS};
 
 /// Pinned memory that all snapshots under way may take together.
 const MAX_BYTES: usize = 512 << 20;
 /// `CU_MEMHOSTALLOC_PORTABLE` and `CU_MEMHOSTALLOC_DEVICEMAP`.
 const PORTABLE_MAPPED: u32 = 1 | 2;
+/// How long memory is kept from being given back while a copy of it is under way.
+const SETTLE: Duration = Duration::from_secs(2);
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`.
 const RELAXED: c_int = 2;
 
@@ -160,19 +162,20 @@ impl Snapshotter for Plain {
     }
 
     fn settle(&self, address: u64, bytes: u64) -> bool {
-        let end = address.saturating_add(bytes);
-        let until = Instant::now() + SETTLE;
+        let end = Instant::now() + SETTLE;
+        let end_address = address.saturating_add(bytes);
+        let looks = |u: &UnderWay| {
+            u.slot.word().load(Ordering::Acquire) != 1
+                && u.watched.iter().any(|w| w.address < end_address && address < w.address + w.bytes)
+        };
         loop {
-            let pending = {
-                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                let looks = |w: &Watched| w.address < end && address < w.address.saturating_add(w.bytes);
-                let unwritten = |u: &&UnderWay| u.slot.word().load(Ordering::Acquire) == 0;
-                state.under_way.iter().filter(unwritten).any(|u| u.watched.iter().any(looks))
-            };
-            if !pending || Instant::now() > until {
-                return !pending;
+            if !self.state.lock().unwrap_or_else(PoisonError::into_inner).under_way.iter().any(looks) {
+                return true;
             }
-            std::thread::sleep(Duration::from_micros(50));
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(20));
         }
     }
 }
