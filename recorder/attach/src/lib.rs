@@ -31,6 +31,7 @@
 //! | `ring` | only the last steps are kept |
 //! | `process` | fork, exit |
 //! | `start` | recording that begins later |
+//! | `check` | what is told to who only asks |
 //! | `api` | the C interface of the Python package |
 //!
 //! # Where the device side plugs in
@@ -57,6 +58,7 @@
 
 mod api;
 mod attached;
+mod check;
 mod contents;
 mod driver;
 mod events;
