@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 
 import torch
 from decode_loop import Talker, digest
@@ -101,14 +102,17 @@ def fork():
 
 def os_exit():
     """Leaves without any clean-up."""
-    loop()
+    talker = loop()
+    talker.decode()
     os._exit(3)
 
 
 def sigkill():
-    """Killed in mid-run."""
+    """Killed in mid-run, a second after it began to decode."""
     talker = loop()
-    talker.decode()
+    for _ in range(100):
+        talker.decode()
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
