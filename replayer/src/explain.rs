@@ -21,6 +21,7 @@ use crate::explain::witness::Witnesses;
 use crate::finding::Finding;
 use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
+use crate::numerics::same_numerics;
 use crate::recorded::{RecordedStep, Run};
 use crate::weights::WeightSource;
 
@@ -178,6 +179,7 @@ pub struct SidedFinding {
 ///
 /// # Errors
 /// [`ReplayError::NotComparable`] for runs that have nothing to say about each other or hold one step only;
+/// [`ReplayError::Numerics`] where an op of theirs is of a version that this build does not have;
 /// [`ReplayError::Weights`] where weights cannot be found.
 pub fn explain(
     a: &Trace,
@@ -193,6 +195,7 @@ pub fn explain(
             return Err(ReplayError::NotComparable(what));
         }
     }
+    same_numerics(a, b)?;
     let differences = diff(a, b, &[])?;
     let mut findings = Vec::new();
     for (side, trace) in [(Side::A, a), (Side::B, b)] {

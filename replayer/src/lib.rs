@@ -26,6 +26,7 @@ mod lifetime;
 mod log;
 mod machine;
 mod number;
+mod numerics;
 mod pairing;
 mod patch;
 mod pictures;
