@@ -42,7 +42,8 @@ use crate::assertion::report::{
     AssertError, AssertReport, Divergence, Divergent, ExpectedReport, RuleReport,
 };
 use crate::assertion::walk::{Judged, Rules, walk};
-use crate::diff::{Element, comparable, diff};
+use crate::comparable::comparable;
+use crate::diff::{Element, diff};
 use crate::number::Number;
 use crate::selection::index_of;
 use crate::statistic::has_rows;

@@ -5,6 +5,7 @@ use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
+use crate::comparable::comparable;
 use crate::cursor::HashCursor;
 use crate::lifetime::Lifetimes;
 use crate::number::Number;
@@ -110,43 +111,6 @@ pub struct StepStatistic {
     pub a: Option<Number>,
     /// In B.
     pub b: Option<Number>,
-}
-
-/// Whether two traces are of the same text, model and sampling.
-///
-/// # Errors
-/// [`ReplayError::NotComparable`] with the first thing that differs.
-pub fn comparable(a: &Trace, b: &Trace) -> Result<(), ReplayError> {
-    let (x, y) = (a.run(), b.run());
-    let differ = |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| {
-        Err(ReplayError::NotComparable(format!("the {what} differs: {a:?} in A, {b:?} in B")))
-    };
-    if x.prompt != y.prompt {
-        return differ("text", &x.prompt, &y.prompt);
-    }
-    if x.model_sha256 != y.model_sha256 {
-        return differ("model", &x.model, &y.model);
-    }
-    if (&x.weights_dtype, &x.kv_dtype) != (&y.weights_dtype, &y.kv_dtype) {
-        return differ(
-            "element type of weights or KV cache",
-            &(&x.weights_dtype, &x.kv_dtype),
-            &(&y.weights_dtype, &y.kv_dtype),
-        );
-    }
-    if x.profile != y.profile {
-        return differ("delay profile", &x.profile, &y.profile);
-    }
-    if x.rows != y.rows {
-        return differ("batch", &x.rows, &y.rows);
-    }
-    if x.notes != y.notes {
-        return differ("context", &x.notes, &y.notes);
-    }
-    if x.sampling != y.sampling {
-        return differ("sampling", &x.sampling, &y.sampling);
-    }
-    Ok(())
 }
 
 /// The snapshot of a step's point.

@@ -12,7 +12,8 @@ use twinstep_traces::{StepKind, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, place};
-use crate::diff::{DiffReport, FirstDifference, StepState, comparable, diff};
+use crate::comparable::comparable;
+use crate::diff::{DiffReport, FirstDifference, StepState, diff};
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Pair, Side, families};
 use crate::explain::search::{Answer, Judge, needed_patches, patches, search};
@@ -20,6 +21,7 @@ use crate::explain::witness::Witnesses;
 use crate::finding::Finding;
 use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
+use crate::numerics::same_numerics;
 use crate::recorded::{RecordedStep, Run};
 use crate::weights::WeightSource;
 
@@ -177,6 +179,7 @@ pub struct SidedFinding {
 ///
 /// # Errors
 /// [`ReplayError::NotComparable`] for runs that have nothing to say about each other or hold one step only;
+/// [`ReplayError::Numerics`] where an op of theirs is of a version that this build does not have;
 /// [`ReplayError::Weights`] where weights cannot be found.
 pub fn explain(
     a: &Trace,
@@ -192,6 +195,7 @@ pub fn explain(
             return Err(ReplayError::NotComparable(what));
         }
     }
+    same_numerics(a, b)?;
     let differences = diff(a, b, &[])?;
     let mut findings = Vec::new();
     for (side, trace) in [(Side::A, a), (Side::B, b)] {

@@ -1,9 +1,12 @@
 //! What a trace is and what can be done with it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use twinstep_traces::{StepKind, Trace};
 
 use crate::ReplayError;
+use crate::foreign::{is_foreign, tells_what_ran};
 use crate::number::Number;
 use crate::program::launches;
 
@@ -26,6 +29,10 @@ pub struct InfoReport {
     pub file_bytes: u64,
     /// Tool and version that recorded it.
     pub tool: String,
+    /// Whether it is a run of another engine.
+    pub foreign: bool,
+    /// What the recorder noted.
+    pub notes: BTreeMap<String, String>,
     /// How decode steps ran.
     pub mode: String,
     /// What ran them.
@@ -34,7 +41,7 @@ pub struct InfoReport {
     pub model: String,
     /// Where the weights were.
     pub model_source: String,
-    /// SHA-256 of configuration and weights, hex.
+    /// SHA-256 of configuration and weights, hex; zeros where it is not known.
     pub model_sha256: String,
     /// Element type of weights.
     pub weights_dtype: String,
@@ -156,6 +163,8 @@ pub fn info(trace: &Trace) -> Result<InfoReport, ReplayError> {
         complete: trace.complete(),
         file_bytes: trace.file_bytes(),
         tool: run.tool.clone(),
+        foreign: is_foreign(run),
+        notes: run.notes.iter().cloned().collect(),
         mode: run.mode.clone(),
         device: DeviceReport {
             backend: run.device.backend.clone(),
@@ -178,14 +187,40 @@ pub fn info(trace: &Trace) -> Result<InfoReport, ReplayError> {
             top_p: Number(f32::from_bits(run.sampling.top_p_bits).into()),
             seed: run.sampling.seed,
         },
-        capabilities: Capabilities {
-            diff: "yes".to_owned(),
-            check: "yes".to_owned(),
-            history: "yes".to_owned(),
-            step: step_capability.clone(),
-            explain: step_capability.clone(),
-        },
+        capabilities: capabilities(trace, step_capability)?,
         buffers: trace.buffers().iter().map(buffer).collect(),
         graphs,
+    })
+}
+
+/// What can be done with a trace whose first step can be executed again, or why not.
+fn capabilities(trace: &Trace, step: String) -> Result<Capabilities, ReplayError> {
+    let yes = || "yes".to_owned();
+    let diff = match trace.snapshot_count() {
+        0 => "no snapshot is in it: there is nothing to compare".to_owned(),
+        _ => yes(),
+    };
+    if !is_foreign(trace.run()) {
+        return Ok(Capabilities { diff, check: yes(), history: yes(), explain: step.clone(), step });
+    }
+    let (check, history) = match tells_what_ran(trace)? {
+        true => (yes(), yes()),
+        false => (
+            "in part: values that are not finite, and rules; what read and wrote memory is not recorded"
+                .to_owned(),
+            "who wrote what is not recorded; `twinstep print NAME --at N --after` shows values step by step"
+                .to_owned(),
+        ),
+    };
+    let instead = |what: &str| match step.as_str() {
+        "yes" => yes(),
+        reason => format!("{reason}; {what}"),
+    };
+    Ok(Capabilities {
+        diff,
+        check,
+        history,
+        explain: instead("`twinstep diff` shows where two runs part"),
+        step: instead("`twinstep print` shows what memory held around it"),
     })
 }

@@ -10,12 +10,14 @@ mod at;
 mod beside;
 mod check;
 mod checks;
+mod comparable;
 mod condition;
 mod cursor;
 mod diff;
 mod error;
 mod explain;
 mod finding;
+mod foreign;
 mod history;
 mod hybrid;
 mod info;
@@ -24,6 +26,7 @@ mod lifetime;
 mod log;
 mod machine;
 mod number;
+mod numerics;
 mod pairing;
 mod patch;
 mod pictures;
@@ -62,14 +65,16 @@ pub use assertion::steps::Steps;
 pub use at::At;
 pub use beside::{Beside, BesideBuffer, BesideLaunch, BufferSide, LaunchSide, Sameness, Sample, beside};
 pub use check::{CheckReport, check, check_explanation, check_names};
+pub use comparable::comparable;
 pub use condition::{Condition, Relation};
-pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, comparable, diff};
+pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, diff};
 pub use error::ReplayError;
 pub use explain::{
     BUDGET, CauseReport, Evidence, Exonerated, ExplainOptions, ExplainReport, Proof, SidedFinding, Verdict,
     explain,
 };
 pub use finding::Finding;
+pub use foreign::is_foreign;
 pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,

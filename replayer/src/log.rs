@@ -1,7 +1,7 @@
 //! What ran: launches and host writes of a step, or all steps in a line each.
 
 use serde::Serialize;
-use twinstep_traces::{Item, LaunchRecord, ScalarValue, StepRecord, Trace};
+use twinstep_traces::{Item, LaunchRecord, ScalarValue, StepRecord, Trace, ViewRecord};
 
 use crate::ReplayError;
 use crate::at::{At, find, place};
@@ -20,7 +20,8 @@ pub struct LogReport {
 pub struct LogEntry {
     /// `setup`, `2`, `3:2`, `1:codec`.
     pub at: String,
-    /// `step`, `write`, `read`, `launch`, `node`, `graph`, `capture`, `point`, `allocate`, `free`, `mark` or `other`.
+    /// `step`, `write`, `read`, `launch`, `node`, `graph`, `capture`, `destroy`, `point`, `allocate`, `free`,
+    /// `kernel`, `copy`, `fill`, `event`, `gap` or `mark`; `other` for what a graph cannot hold.
     pub kind: &'static str,
     /// What, for people.
     pub text: String,
@@ -77,6 +78,44 @@ fn launch(trace: &Trace, record: &LaunchRecord) -> String {
     format!("{:<8} {:<22} {}({arguments})", record.phase.name(), record.label, record.op)
 }
 
+/// Kind and text of what is no launch of our own.
+fn foreign(trace: &Trace, item: &Item) -> (&'static str, String) {
+    let place = |view: &Option<ViewRecord>, address: u64| match view {
+        Some(view) => format!("{} from byte {}", buffer(trace, view.buffer), view.offset),
+        None => format!("0x{address:x}"),
+    };
+    match item {
+        Item::Opaque(launch) => {
+            let operands = launch.operands.iter().map(|(parameter, byte, view)| {
+                let within = if *byte > 0 { format!("+{byte}") } else { String::new() };
+                format!("p{parameter}{within}={} from byte {}", buffer(trace, view.buffer), view.offset)
+            });
+            let operands = operands.collect::<Vec<_>>().join(", ");
+            let (phase, kernel, stream) = (launch.phase.name(), &launch.kernel, launch.stream);
+            let size = match launch.grid {
+                [0, 0, 0] => String::new(),
+                grid => format!(" grid {grid:?} block {:?}", launch.block),
+            };
+            ("kernel", format!("{phase:<8} {kernel}{size} stream {stream} ({operands})"))
+        }
+        Item::Copy { stream, source, target, source_address, target_address, bytes } => {
+            let (from, to) = (place(source, *source_address), place(target, *target_address));
+            ("copy", format!("{bytes} bytes from {from} to {to}, stream {stream}"))
+        }
+        Item::Fill { stream, target, target_address, pattern, bytes } => {
+            let to = place(target, *target_address);
+            let pattern: String = pattern.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            ("fill", format!("{bytes} bytes of {to} with {pattern}, stream {stream}"))
+        }
+        Item::EventRecord { event, stream } => ("event", format!("{event} recorded on stream {stream}")),
+        Item::EventWait { event, stream } => ("event", format!("{event} waited for by stream {stream}")),
+        Item::DestroyGraph { graph } => ("destroy", format!("graph {}", graph.0)),
+        Item::Gap { reason } => ("gap", format!("not recorded: {reason}")),
+        Item::Mark { text } => ("mark", text.clone()),
+        other => ("other", format!("{other:?}")),
+    }
+}
+
 fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<(), ReplayError> {
     let at = name(step);
     let program = trace.program(step.program)?;
@@ -113,8 +152,9 @@ fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<
                 push("graph", format!("launch of graph {} ({})", graph.0, found.map_or("", |g| &g.label)));
                 let nodes = found.map(|g| trace.program(g.program)).transpose()?;
                 for node in nodes.iter().flat_map(|p| p.items.iter()) {
-                    if let Item::Launch(record) = node {
-                        push("node", numbered(record));
+                    match node {
+                        Item::Launch(record) => push("node", numbered(record)),
+                        other => push("node", foreign(trace, other).1),
                     }
                 }
             }
@@ -123,8 +163,10 @@ fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<
             }
             Some(Item::Allocate { buffer: id }) => push("allocate", buffer(trace, *id)),
             Some(Item::Free { buffer: id }) => push("free", buffer(trace, *id)),
-            Some(Item::Mark { text }) => push("mark", text.clone()),
-            Some(other) => push("other", format!("{other:?}")),
+            Some(other) => {
+                let (kind, text) = foreign(trace, other);
+                push(kind, text);
+            }
             None => {}
         }
     }

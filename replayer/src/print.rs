@@ -6,6 +6,7 @@ use twinstep_traces::{BufferRecord, Trace};
 use crate::ReplayError;
 use crate::at::{At, find};
 use crate::diff::snapshot_of;
+use crate::foreign::is_foreign;
 use crate::rerun::memory_inside;
 use crate::selection::{Selection, index_of};
 use crate::value::Value;
@@ -53,6 +54,21 @@ pub fn print(trace: &Trace, selection: &str, at: At, after: bool) -> Result<Prin
     let point = if after { "step.after" } else { "step.before" };
     let missing = |what: &str| ReplayError::Selection(format!("`{}` {what}", selection.name));
     let Some(record) = trace.buffer(selection.buffer) else { return Err(missing("is not in the trace")) };
+    let has = |point: &str| match snapshot_of(&step, point) {
+        Some(snapshot) => trace.covers(snapshot, selection.buffer),
+        None => Ok(false),
+    };
+    if !has(point)? {
+        // Dumps of another engine often tell of one side only.
+        let other = match after {
+            false if has("step.after")? => Some("add --after for what it held then"),
+            true if has("step.before")? => Some("without --after: what it held before"),
+            _ => None,
+        };
+        if let Some(other) = other.filter(|_| is_foreign(trace.run())) {
+            return Err(missing(&format!("is not known at {point} of step {at}; {other}")));
+        }
+    }
     let snapshot = snapshot_of(&step, point).ok_or_else(|| missing("was not recorded there"))?;
     let bytes = trace.read_buffer(snapshot, selection.buffer)?;
     let bytes = bytes.ok_or_else(|| {

@@ -3,6 +3,7 @@
 use twinstep_traces::{BufferId, GraphId, Item, LaunchRecord, Phase, StepRecord, Trace, ViewRecord};
 
 use crate::ReplayError;
+use crate::foreign::is_foreign;
 
 /// A launch of a step. Its number in the step, counted from 0 over direct launches and graph nodes alike, is
 /// its index in [`launches`]: the N of `node:N`, and what `log` shows.
@@ -54,6 +55,11 @@ pub(crate) fn launches(trace: &Trace, step: &StepRecord) -> Result<Vec<StepLaunc
             Item::EventRecord { .. } | Item::EventWait { .. } | Item::Mark { .. } => {}
             foreign => return Err(opaque(foreign)),
         }
+    }
+    if launches.is_empty() && is_foreign(trace.run()) {
+        return Err(ReplayError::Opaque(
+            "what ran in this step of another engine is not recorded".to_owned(),
+        ));
     }
     Ok(launches)
 }

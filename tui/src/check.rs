@@ -85,9 +85,7 @@ pub(crate) fn look(trace: &Trace, rules: &RuleSet) -> Result<CheckReport, Failur
             let found = rules.check(trace).map_err(|e| failed(&e))?;
             report.add(found.findings, found.not_looked_at);
         }
-        None => {
-            report.add(Vec::new(), vec![format!("rules: none are known for model {}", trace.run().model)])
-        }
+        None => report.add(Vec::new(), vec![without_rules(&trace.run().model)]),
     }
     Ok(report)
 }
@@ -127,4 +125,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     }
     out.document(&report)?;
     Ok(if report.findings.is_empty() { Status::Same } else { Status::Differs })
+}
+
+fn without_rules(model: &str) -> String {
+    match model {
+        "" => "rules: none are known for this model; --rules FILE gives some".to_owned(),
+        model => format!("rules: none are known for model {model}"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff};
+use twinstep_replayer::{DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff, is_foreign};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 /// What is shown by default: the figure of the original report.
-pub(crate) const DEFAULT_STATISTIC: &str = "lm_logits:mean";
+const DEFAULT_BUFFER: &str = "lm_logits";
 
 pub(crate) fn compare(
     a: &std::path::Path,
@@ -34,8 +34,10 @@ pub(crate) fn compare(
     stats: &[String],
 ) -> Result<DiffReport, Failure> {
     let (a, b) = (open(a)?, open(b)?);
-    let default = [DEFAULT_STATISTIC.to_owned()];
-    let names = if stats.is_empty() { &default[..] } else { stats };
+    // Another engine need not have it.
+    let known = [&a, &b].iter().all(|trace| trace.find_buffer(DEFAULT_BUFFER, None).is_some());
+    let default = known.then(|| format!("{DEFAULT_BUFFER}:mean"));
+    let names = if stats.is_empty() { default.as_slice() } else { stats };
     let stats = names
         .iter()
         .map(|s| s.parse::<StatisticOf>())
@@ -148,20 +150,25 @@ fn with_names(row: &str, buffers: &[String], width: usize) -> String {
     }
 }
 
+/// The next command to try: a step executed again, or a look where that cannot be done.
+fn next(args: &Args, first: &FirstDifference) -> Result<String, Failure> {
+    let (a, b) = (args.a.display(), args.b.display());
+    let (request, step, buffer) = (first.request, first.step, &first.buffer);
+    if !is_foreign(open(&args.a)?.run()) {
+        return Ok(format!("next: twinstep step {a} {b} --at {request}:{step} --patch {buffer}=other"));
+    }
+    let row = first.element.index.first().map_or(String::new(), |row| format!("[{row}]"));
+    let after = if first.point == "step.before" { "" } else { " --after" };
+    Ok(format!("next: twinstep print {a} '{buffer}{row}' --at {request}:{step}{after}   twinstep {a} {b}"))
+}
+
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let report = compare(&args.a, &args.b, &args.stats)?;
     for line in show(&report, args.all, wrap::width()) {
         out.line(line)?;
     }
     if let Some(first) = &report.first {
-        out.line(format!(
-            "next: twinstep step {} {} --at {}:{} --patch {}=other",
-            args.a.display(),
-            args.b.display(),
-            first.request,
-            first.step,
-            first.buffer
-        ))?;
+        out.line(next(args, first)?)?;
     }
     out.document(&report)?;
     Ok(if report.identical { Status::Same } else { Status::Differs })

@@ -22,11 +22,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let d = &report.device;
     let complete = if report.complete { "complete" } else { "NOT complete: it ends at its last commit" };
     out.line(format!("{}  {} bytes, {complete}", args.trace.display(), report.file_bytes))?;
-    out.line(format!(
-        "mode      {}  on {}",
-        report.mode,
-        describe(&d.backend, &d.name, &d.capability, &d.driver)
-    ))?;
+    let device = match d.backend.as_str() {
+        "" => "a device that is not known".to_owned(),
+        _ => describe(&d.backend, &d.name, &d.capability, &d.driver),
+    };
+    out.line(format!("mode      {}  on {device}", known(&report.mode)))?;
     if !d.ptx_sha256.is_empty() {
         out.line(format!("ptx       {}", d.ptx_sha256))?;
     }
@@ -34,16 +34,28 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
         "recorded  by {}, {} requests, {} steps, {} programs, {} snapshots",
         report.tool, report.requests, report.steps, report.programs, report.snapshots
     ))?;
-    out.line(format!("text      {}", report.prompt))?;
-    out.line(format!(
-        "model     {} ({}), weights {}, KV cache {}, profile {}, {} rows",
-        report.model, report.model_source, report.weights_dtype, report.kv_dtype, report.profile, report.rows
-    ))?;
-    let s = &report.sampling;
-    out.line(format!(
-        "sampling  temperature {}, top-k {}, top-p {}, seed {}",
-        s.temperature, s.top_k, s.top_p, s.seed
-    ))?;
+    out.line(format!("text      {}", known(&report.prompt)))?;
+    if report.foreign {
+        out.line(format!("model     {}, of another engine", known(&report.model)))?;
+        for (key, value) in report.notes.iter().filter(|(key, _)| *key != "engine") {
+            out.line(format!("note      {key} = {value}"))?;
+        }
+    } else {
+        out.line(format!(
+            "model     {} ({}), weights {}, KV cache {}, profile {}, {} rows",
+            report.model,
+            report.model_source,
+            report.weights_dtype,
+            report.kv_dtype,
+            report.profile,
+            report.rows
+        ))?;
+        let s = &report.sampling;
+        out.line(format!(
+            "sampling  temperature {}, top-k {}, top-p {}, seed {}",
+            s.temperature, s.top_k, s.top_p, s.seed
+        ))?;
+    }
     for graph in &report.graphs {
         let at = &graph.captured_at;
         out.line(format!(
@@ -75,4 +87,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     out.line(format!("  and {hidden} weights and scratch buffers (--json lists them)"))?;
     out.document(&report)?;
     Ok(Status::Same)
+}
+
+fn known(text: &str) -> &str {
+    if text.is_empty() { "not known" } else { text }
 }

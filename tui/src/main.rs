@@ -14,6 +14,7 @@ mod doctor;
 mod explain;
 mod failure;
 mod history;
+mod import;
 mod info;
 mod log;
 mod output;
@@ -59,6 +60,7 @@ Prove:
   verify  All of it again         twinstep verify a.twin --replay
 
 Keep:
+  import  Dumps of your engine    twinstep import --eager DIR --graph DIR -o run
   assert  Equal enough, for CI    twinstep assert a.twin b.twin --policy parity.toml
   doctor  What this machine does  twinstep doctor
   dev     Faults to plant         twinstep dev faults
@@ -102,6 +104,7 @@ enum Command {
     Explain(explain::Args),
     Verify(verify::Args),
     Assert(assert::Args),
+    Import(import::Args),
     Doctor(doctor::Args),
     Dev(dev::Args),
 }
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Assert(args) => assert::run(&args, &mut out),
+        Command::Import(args) => import::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Dev(args) => dev::run(&args, &mut out),
     };

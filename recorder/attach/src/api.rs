@@ -1,16 +1,17 @@
 //! The C interface that the Python package finds in the process (`ctypes.CDLL(None)`).
 //!
 //! All return 0, or -1 with [`twinstep_last_error`]. Strings are UTF-8 and end in NUL. None raises, waits for the
-//! device or synchronises it.
+//! device or synchronises it, but for [`twinstep_reexecute`].
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::attached::{Attached, driver_did, ours};
 use crate::driver::{self, CUstream, STREAM_LEGACY, SUCCESS};
 use crate::events::{Event, Kind};
+use crate::reexecute::{self, Asked};
 use crate::watch;
 
 /// How long [`twinstep_flush`] waits for what has not arrived.
@@ -273,4 +274,67 @@ pub extern "C" fn twinstep_flush() -> c_int {
         let written = attached.writer.flush(FLUSH);
         written.then_some(()).ok_or_else(|| "not everything has arrived from the device yet".to_owned())
     })
+}
+
+/// A buffer's new contents.
+#[repr(C)]
+pub struct TwinstepPatch {
+    name: *const c_char,
+    bytes: *const c_void,
+    length: u64,
+}
+
+/// Told of each buffer: context, name, bytes, length, whether the patch changed it, whether it is as recorded.
+pub type TwinstepOutput = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_void, u64, c_int, c_int);
+
+/// Executes the `graph_launch`-th graph launch of a recorded step again, with patches, up to a node of the graph
+/// (`UINT32_MAX`: all). Waits for the device, and puts the process's memory back.
+///
+/// # Safety
+/// Names end in NUL; `patches` has `count` entries with `length` bytes each; `output` may be called with `context`.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn twinstep_reexecute(
+    request: u32,
+    step: u32,
+    graph_launch: u32,
+    stop_after_node: u32,
+    patches: *const TwinstepPatch,
+    count: u64,
+    output: Option<TwinstepOutput>,
+    context: *mut c_void,
+) -> c_int {
+    let mut outputs = Vec::new();
+    let done = answer(|attached| {
+        let mut given = Vec::new();
+        for n in 0..if patches.is_null() { 0 } else { count as usize } {
+            // SAFETY: the caller's promise.
+            let patch = unsafe { &*patches.add(n) };
+            // SAFETY: the caller's promise.
+            let name = unsafe { text("name", patch.name)? }.to_owned();
+            let bytes = match patch.length {
+                0 => Vec::new(),
+                _ if patch.bytes.is_null() => return Err(format!("the patch of `{name}` has no bytes")),
+                // SAFETY: the caller's promise.
+                n => unsafe { std::slice::from_raw_parts(patch.bytes.cast::<u8>(), n as usize) }.to_vec(),
+            };
+            given.push((name, bytes));
+        }
+        reexecute::memory::wait()?;
+        if !attached.writer.flush(FLUSH) {
+            return Err("not everything has arrived from the device yet".to_owned());
+        }
+        let stop_after = (stop_after_node != u32::MAX).then_some(stop_after_node);
+        let asked = Asked { request, step, launch: graph_launch, stop_after, patches: given };
+        outputs = reexecute::run(attached, &asked)?;
+        Ok(())
+    });
+    let Some(output) = output else { return done };
+    for one in &outputs {
+        let name = CString::new(one.name.replace('\0', " ")).unwrap_or_default();
+        let (bytes, length) = (one.bytes.as_ptr().cast(), one.bytes.len() as u64);
+        let (changed, equal) = (c_int::from(one.changed_by_patch), c_int::from(one.equal_to_recorded));
+        // SAFETY: the caller's own function; the strings and bytes live until it returns.
+        unsafe { output(context, name.as_ptr(), bytes, length, changed, equal) };
+    }
+    done
 }

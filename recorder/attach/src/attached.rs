@@ -36,6 +36,8 @@ pub struct Attached {
     /// The first device that the program used.
     pub device: OnceLock<DeviceRecord>,
     pub writer: crate::writer::Control,
+    /// Copies of graphs, for prefixes.
+    pub kept: crate::reexecute::kept::Kept,
     /// The watch file names parameters of kernels.
     waits_for_kernels: bool,
 }
@@ -95,6 +97,7 @@ impl Attached {
             cuda: AtomicBool::new(false),
             device: OnceLock::new(),
             writer: crate::writer::Control::default(),
+            kept: crate::reexecute::kept::Kept::default(),
             waits_for_kernels,
         }
     }

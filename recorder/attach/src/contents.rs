@@ -76,6 +76,20 @@ pub fn read(graph: CUgraph) -> Contents {
     Contents { nodes, edges, troubles }
 }
 
+/// The nodes of a graph in the order of its contents; `None` where one is a child graph, which has no place of its
+/// own there, or the driver does not tell.
+pub fn handles_in_order(graph: CUgraph) -> Option<Vec<CUgraphNode>> {
+    let (handles, edges) = handles::nodes_and_edges(graph).ok()?;
+    if handles.iter().any(|&node| handles::kind(node) == handles::CHILD) {
+        return None;
+    }
+    let index: HashMap<CUgraphNode, usize> = handles.iter().enumerate().map(|(i, &node)| (node, i)).collect();
+    let edges: Vec<(usize, usize)> =
+        edges.iter().filter_map(|(from, to)| Some((*index.get(from)?, *index.get(to)?))).collect();
+    let (order, _) = order::topological(handles.len(), &edges);
+    Some(order.into_iter().map(|n| handles[n]).collect())
+}
+
 /// Depth of child graphs that are looked into.
 const MAX_DEPTH: u32 = 16;
 

@@ -286,6 +286,7 @@ functions! {
     cuDriverGetVersion(version: *mut c_int);
     cuCtxGetCurrent(context: *mut CUcontext);
     cuCtxGetDevice(device: *mut c_int);
+    cuCtxSynchronize();
     cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int);
     cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int);
     cuGetProcAddress(symbol: *const c_char, function: *mut *mut c_void, version: c_int, flags: u64);
@@ -334,6 +335,8 @@ functions! {
     cuStreamEndCapture_ptsz(stream: CUstream, graph: *mut CUgraph);
     cuStreamIsCapturing(stream: CUstream, status: *mut c_int);
     cuStreamSynchronize(stream: CUstream);
+    cuStreamCreate(stream: *mut CUstream, flags: c_uint);
+    cuStreamDestroy_v2(stream: CUstream);
     cuStreamGetId(stream: CUstream, id: *mut u64);
     cuStreamWriteValue32(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
     cuStreamWriteValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);

@@ -465,6 +465,12 @@ impl Session {
         self.graphs.get(&exec).map(|graph| graph.contents.clone())
     }
 
+    /// The instantiated graph of that number, if it is not destroyed or updated since, and its nodes.
+    pub fn exec(&self, id: GraphId) -> Option<(CUgraphExec, Arc<Contents>)> {
+        let found = self.graphs.iter().find(|(_, graph)| graph.id == id);
+        found.map(|(&exec, graph)| (exec, graph.contents.clone()))
+    }
+
     /// A graph was destroyed.
     pub fn destroyed(&mut self, exec: CUgraphExec) {
         if let Some(graph) = self.graphs.remove(&exec) {

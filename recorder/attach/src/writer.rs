@@ -9,7 +9,9 @@ mod names;
 mod recording;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use twinstep_traces::{
@@ -40,9 +42,16 @@ pub struct Control {
     closed: AtomicBool,
     /// Set by who wants to wait; cleared once nothing was left to write.
     flush: AtomicBool,
+    /// The file, once it has begun.
+    path: Mutex<Option<PathBuf>>,
 }
 
 impl Control {
+    /// The trace that is being written.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends the recording: what has arrived is written and the file closed. Waits at most `limit`.
     pub fn close(&self, limit: Duration) {
         self.closing.store(true, Ordering::Release);
@@ -499,6 +508,7 @@ impl Writer {
         let run = self.run_record();
         let (path, recording) = recording::create(settings, &run)?;
         process::report(settings, "recorded", &path.display().to_string());
+        *self.attached.writer.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
         self.ring.open(path, run, recording)
     }
 

@@ -12,7 +12,7 @@ use crate::assertion::policy::{Demand, Policy, Rule};
 use crate::assertion::report::{AssertError, SelfTest, SelfTestReport, SelfTestState};
 use crate::assertion::walk::{Rules, walk};
 use crate::at::At;
-use crate::diff::comparable;
+use crate::comparable::comparable;
 use crate::selection::index_of;
 use crate::value::{Value, is_float};
 

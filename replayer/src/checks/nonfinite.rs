@@ -93,10 +93,12 @@ impl Check for Nonfinite {
         self.done = true;
         let shape = trace.buffer(hit.buffer).map_or(&[][..], |b| &b.shape);
         let index: Vec<String> = index_of(hit.element, shape).iter().map(u64::to_string).collect();
-        let by = hit.writer.map_or("it is not known by whom".to_owned(), |w| timeline.describe(&w));
+        let by = match hit.writer {
+            Some(writer) => format!(", written by {}", timeline.describe(&writer)),
+            None => "; who wrote it is not known".to_owned(),
+        };
         let name = trace.buffer(hit.buffer).map_or("", |b| &b.name);
-        let mut message =
-            format!("{name}[{}] is {} at {}, written by {by}", index.join(","), hit.value, point.point);
+        let mut message = format!("{name}[{}] is {} at {}{by}", index.join(","), hit.value, point.point);
         if hits.len() > 1 {
             message += &format!("; so are values of {} more buffers", hits.len() - 1);
         }

@@ -4,9 +4,10 @@ use std::ffi::{c_char, c_int, c_void};
 
 use super::{hooks, legacy, per_thread};
 use crate::attached::{Attached, driver_did};
-use crate::contents;
+use crate::contents::{self, Contents};
 use crate::driver::{self, CUgraph, CUgraphExec, CUgraphNode, CUresult, CUstream, SUCCESS};
 use crate::events::{Event, Kind};
+use crate::reexecute::kept::pointers;
 use crate::session::Planned;
 use crate::snapshot::Ticket;
 
@@ -61,6 +62,12 @@ fn launch(exec: CUgraphExec, stream: CUstream, real: impl FnOnce() -> CUresult) 
     result
 }
 
+/// Keeps a copy of the graph for prefixes of it.
+fn keep(attached: &Attached, exec: CUgraphExec, graph: CUgraph, contents: &Contents) {
+    let pointers = pointers(contents, &attached.session().memory);
+    attached.kept.keep(exec, graph, contents.nodes.len(), pointers);
+}
+
 /// A graph was instantiated.
 unsafe fn instantiated(exec: *mut CUgraphExec, graph: CUgraph, result: CUresult) {
     if result != SUCCESS || exec.is_null() {
@@ -71,6 +78,7 @@ unsafe fn instantiated(exec: *mut CUgraphExec, graph: CUgraph, result: CUresult)
         let contents = contents::read(graph);
         // SAFETY: the driver has just written there.
         let exec = unsafe { *exec };
+        keep(attached, exec, graph, &contents);
         attached.change(|session| session.instantiated(exec, contents));
     });
 }
@@ -79,6 +87,7 @@ fn updated(exec: CUgraphExec, graph: CUgraph, result: CUresult) {
     if result == SUCCESS {
         driver_did(|attached| {
             let contents = contents::read(graph);
+            keep(attached, exec, graph, &contents);
             attached.change(|session| session.updated(exec, contents));
         });
     }
@@ -150,7 +159,10 @@ hooks! {
 
     fn cuGraphExecDestroy(exec: CUgraphExec) {
         // Before the real call: once it has returned, another thread may be given the same address.
-        driver_did(|attached| attached.session().destroyed(exec));
+        driver_did(|attached| {
+            attached.kept.forget(exec);
+            attached.session().destroyed(exec);
+        });
         // SAFETY: the program's own arguments.
         unsafe { driver::cuGraphExecDestroy(exec) }
     }

@@ -108,6 +108,11 @@ impl Watches {
         self.live.iter().map(|l| &l.watched)
     }
 
+    /// Names and their present generations.
+    pub fn names(&self) -> impl Iterator<Item = (&str, BufferId)> {
+        self.live.iter().map(|l| (l.name.as_str(), l.watched.buffer))
+    }
+
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()

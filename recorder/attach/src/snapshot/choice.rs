@@ -1,6 +1,6 @@
 //! Which snapshotter a process uses: the hash kernel, else whole copies.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::hashed::Hashed;
 use super::plain::Plain;
@@ -13,18 +13,12 @@ pub struct Choice {
     plain: Plain,
     /// Why the kernel is not used, where it is not.
     chosen: OnceLock<Option<String>>,
-    choosing: Mutex<()>,
 }
 
 impl Choice {
     /// Nothing is loaded or allocated until the first snapshot.
     pub fn new() -> Self {
-        Choice {
-            hashed: Hashed::new(),
-            plain: Plain::default(),
-            chosen: OnceLock::new(),
-            choosing: Mutex::new(()),
-        }
+        Choice { hashed: Hashed::new(), plain: Plain::default(), chosen: OnceLock::new() }
     }
 
     fn now(&self) -> &dyn Snapshotter {
@@ -37,20 +31,7 @@ impl Choice {
 
 impl Snapshotter for Choice {
     fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
-        if self.chosen.get().is_none() {
-            let _alone = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.chosen.get().is_none() {
-                match self.hashed.enqueue(stream, watched) {
-                    Ok(ticket) => {
-                        let _ = self.chosen.set(None);
-                        return Ok(ticket);
-                    }
-                    Err(reason) => {
-                        let _ = self.chosen.set(Some(reason));
-                    }
-                }
-            }
-        }
+        self.chosen.get_or_init(|| self.hashed.runs().err());
         self.now().enqueue(stream, watched)
     }
 

@@ -46,6 +46,14 @@ struct Lanes {
     of_stream: HashMap<StreamKey, usize>,
 }
 
+impl Lanes {
+    /// The kernels of the current context, loaded once.
+    fn kernels(&mut self, context: CUcontext) -> Result<Arc<Kernels>, String> {
+        let load = || relaxed(|| Kernels::load().map(Arc::new));
+        self.kernels.entry(context).or_insert_with(load).clone()
+    }
+}
+
 impl Hashed {
     /// Nothing is loaded or allocated until the first snapshot.
     pub fn new() -> Self {
@@ -57,6 +65,17 @@ impl Hashed {
         std::process::id() == self.process
     }
 
+    /// Whether the kernels run in the current context.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn runs(&self) -> Result<(), String> {
+        let mut context = 0;
+        // SAFETY: a place for the answer.
+        unsafe { driver::cuCtxGetCurrent(&mut context) };
+        lock(&self.lanes).kernels(context).map(drop)
+    }
+
     fn lane(&self, context: CUcontext, stream: CUstream) -> Result<(usize, Arc<Lane>), String> {
         let key = stream_key(context, stream);
         let mut lanes = lock(&self.lanes);
@@ -64,8 +83,7 @@ impl Hashed {
             return Ok((at, lanes.all[at].1.clone()));
         }
         relaxed(|| {
-            let kernels =
-                lanes.kernels.entry(context).or_insert_with(|| Kernels::load().map(Arc::new)).clone()?;
+            let kernels = lanes.kernels(context)?;
             let at = if lanes.all.len() < MAX_LANES {
                 let slots = if lanes.all.is_empty() { FIRST_SLOTS } else { LATER_SLOTS };
                 let lane = Lane::new(kernels, stream, slots)?;

@@ -170,14 +170,14 @@ impl Draft {
     }
 
     /// Items and points in order of position. The step's own points are its first and its last snapshot; graphs
-    /// have points of their own where there are several launches.
+    /// have points of their own where there are several launches, or brackets around them.
     pub(super) fn finish(mut self, phase: Phase) -> (Vec<Item>, Vec<Point>) {
         for item in &mut self.items {
             if let Item::Opaque(launch) = item {
                 launch.phase = phase;
             }
         }
-        let several = self.graphs.len() > 1;
+        let several = self.graphs.len() > 1 || !self.points.is_empty();
         let mut counts: HashMap<GraphId, u32> = HashMap::new();
         let mut points = self.points;
         for (graph, position, before, after) in self.graphs {

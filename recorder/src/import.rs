@@ -1,0 +1,270 @@
+//! Dumps of another engine become traces: folders of `.npz`, `.npy` or `.safetensors` files in, an eager
+//! and a graph trace out, for everything that looks at traces.
+//!
+//! A dump tells what memory held after a step and nothing of what ran. So a step's program is one gap, and
+//! what needs launches says so.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `map` | the map file: what names mean where they do not say it themselves |
+//! | `names` | what a path or a key says: step, request, rank, point, buffer |
+//! | `folder` | the dumps of a folder, listed by their headers |
+//! | `dump`, `npy` | one file, opened; the header of a NumPy array |
+//! | `array` | an array's type and order, and its bytes as a trace holds them |
+//! | `plan` | requests, steps and buffers, checked before anything is written |
+//! | `write` | the trace |
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use twinstep_traces::RunRecord;
+
+mod array;
+mod dump;
+mod error;
+mod folder;
+mod map;
+mod names;
+mod npy;
+mod plan;
+mod write;
+
+pub use error::ImportError;
+
+use folder::Folder;
+use map::Map;
+use plan::{Allowed, Numbering, Plan};
+use write::{Written, write};
+
+/// What to import.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// Dumps of the eager run.
+    pub eager: Option<PathBuf>,
+    /// Dumps of the run from graphs.
+    pub graph: Option<PathBuf>,
+    /// The map file.
+    pub map: Option<PathBuf>,
+    /// What the names of the traces begin with.
+    pub prefix: PathBuf,
+    /// Whether traces that exist are replaced.
+    pub force: bool,
+    /// Whether steps may be missing between others.
+    pub allow_gaps: bool,
+    /// Whether an array may change its shape or type.
+    pub allow_reshape: bool,
+}
+
+/// `twinstep.import/1`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImportReport {
+    /// Document type.
+    pub schema: &'static str,
+    /// What was written, eager first.
+    pub traces: Vec<ImportedTrace>,
+    /// What was done to all of it.
+    pub notes: Vec<String>,
+}
+
+/// One trace.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImportedTrace {
+    /// The file.
+    pub trace: PathBuf,
+    /// Its size.
+    pub file_bytes: u64,
+    /// `eager` or `graph`.
+    pub mode: &'static str,
+    /// Rank of the process.
+    pub rank: u32,
+    /// Where the dumps were.
+    pub folder: PathBuf,
+    /// Dumps read.
+    pub files: usize,
+    /// Requests in order.
+    pub requests: Vec<ImportedRequest>,
+    /// Buffers as they were at first.
+    pub buffers: Vec<ImportedBuffer>,
+    /// What is not known at some steps.
+    pub notes: Vec<String>,
+    /// What was found and not imported.
+    pub left_out: Vec<String>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImportedRequest {
+    /// Counted from 1.
+    pub request: u32,
+    /// Its id or text, where the map gives one.
+    pub text: String,
+    /// Number of its first step.
+    pub first: u32,
+    /// Number of its last step.
+    pub last: u32,
+    /// How many there are.
+    pub steps: usize,
+}
+
+/// One buffer.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImportedBuffer {
+    /// Without generation.
+    pub name: String,
+    /// As the trace says.
+    pub dtype: &'static str,
+    /// As the trace says.
+    pub shape: Vec<u64>,
+    /// What it is for.
+    pub role: &'static str,
+    /// The dump's element type, where the trace holds its bytes instead.
+    pub stored_as_bytes: Option<String>,
+    /// Shapes and types that it has in turn.
+    pub generations: usize,
+}
+
+/// Imports one or two folders. Traces appear under their names once all of them are whole.
+///
+/// # Errors
+/// [`ImportError`]; nothing has been written then.
+pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<ImportReport, ImportError> {
+    let map = options.map.as_deref().map(Map::open).transpose()?.unwrap_or_default();
+    let modes = [("eager", &options.eager), ("graph", &options.graph)];
+    let modes: Vec<(&'static str, &PathBuf)> =
+        modes.into_iter().filter_map(|(mode, folder)| Some((mode, folder.as_ref()?))).collect();
+    let folders: Vec<Folder> =
+        modes.iter().map(|(_, path)| Folder::list(path, &map)).collect::<Result<_, _>>()?;
+    let numbering = Numbering::of(&folders);
+    let allowed = Allowed { gaps: options.allow_gaps, reshape: options.allow_reshape };
+    let mut plans = Vec::new();
+    for (folder, (mode, _)) in folders.iter().zip(&modes) {
+        let ranks: BTreeSet<u32> = folder.arrays.iter().map(|array| array.rank).collect();
+        for (nth, &rank) in ranks.iter().enumerate() {
+            let suffix = if nth == 0 { format!(".{mode}.twin") } else { format!(".{mode}.rank{rank}.twin") };
+            let mut target = options.prefix.clone().into_os_string();
+            target.push(suffix);
+            let target = PathBuf::from(target);
+            check_target(&target, options.force)?;
+            plans.push((folder, *mode, Plan::of(folder, rank, &numbering, &map, allowed)?, target));
+        }
+    }
+    let mut written = Vec::new();
+    let mut steps = 0;
+    for (folder, mode, plan, target) in &plans {
+        let run = run(folder, mode, plan, &map, options.map.as_deref());
+        let done = write(folder, plan, &run, target, &mut || {
+            steps += 1;
+            progress(steps);
+        })?;
+        written.push(done);
+    }
+    let mut traces = Vec::new();
+    let mut placed: Vec<&Path> = Vec::new();
+    for ((folder, mode, plan, target), done) in plans.iter().zip(written) {
+        let bytes = done.bytes;
+        if let Err(error) = place(done, target, options.force) {
+            // All or nothing. What this call put there a moment ago is taken back; a file that it
+            // replaced is gone, and said to be replaced by --force.
+            placed.iter().for_each(|path| drop(fs::remove_file(path)));
+            return Err(error);
+        }
+        placed.push(target);
+        traces.push(imported(folder, mode, plan, target, bytes));
+    }
+    Ok(ImportReport { schema: "twinstep.import/1", traces, notes: numbering.notes() })
+}
+
+/// Whether a trace may be written under a name.
+fn check_target(target: &Path, force: bool) -> Result<(), ImportError> {
+    let wrong = |what: &str| ImportError::Output { path: target.into(), what: what.to_owned() };
+    match fs::metadata(target) {
+        Ok(found) if !found.is_file() => Err(wrong("it is no regular file; choose another name")),
+        Ok(_) if !force => Err(ImportError::Exists { path: target.into() }),
+        Ok(_) => {
+            let file = fs::File::open(target).map_err(|e| wrong(&e.to_string()))?;
+            match file.try_lock_shared() {
+                Err(fs::TryLockError::WouldBlock) => Err(wrong("it is being recorded by another process")),
+                _ => Ok(()),
+            }
+        }
+        Err(_) => match target.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
+            Some(folder) => Err(wrong(&format!("there is no folder {}", folder.display()))),
+            None => Ok(()),
+        },
+    }
+}
+
+/// Gives a whole trace its name.
+fn place(done: Written, target: &Path, force: bool) -> Result<(), ImportError> {
+    // A symbolic link stays; the file that it leads to is replaced.
+    let real = fs::canonicalize(target).unwrap_or_else(|_| target.into());
+    let moved = if force { done.file.persist(&real) } else { done.file.persist_noclobber(&real) };
+    match moved {
+        Ok(_) => Ok(()),
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(ImportError::Exists { path: target.into() })
+        }
+        Err(e) => Err(ImportError::Output { path: target.into(), what: e.error.to_string() }),
+    }
+}
+
+fn run(folder: &Folder, mode: &str, plan: &Plan, map: &Map, map_path: Option<&Path>) -> RunRecord {
+    let note = |key: &str, value: String| (key.to_owned(), value);
+    let mut notes =
+        vec![note("engine", "foreign".to_owned()), note("source.folder", folder.path.display().to_string())];
+    notes.extend(map_path.map(|path| note("source.map", path.display().to_string())));
+    notes.extend(map.pattern.as_ref().map(|pattern| note("source.pattern", pattern.to_string())));
+    notes.extend((plan.rank > 0).then(|| note("process.rank", plan.rank.to_string())));
+    notes.sort();
+    RunRecord {
+        tool: concat!("twinstep import ", env!("CARGO_PKG_VERSION")).to_owned(),
+        mode: mode.to_owned(),
+        model: map.run.model.clone(),
+        prompt: map.run.prompt.clone(),
+        rows: map.run.rows,
+        notes,
+        ..RunRecord::default()
+    }
+}
+
+fn imported(
+    folder: &Folder,
+    mode: &'static str,
+    plan: &Plan,
+    target: &Path,
+    file_bytes: u64,
+) -> ImportedTrace {
+    let requests = plan.requests.iter().map(|request| {
+        let of = || plan.steps.iter().filter(|step| step.request == request.request).map(|step| step.step);
+        ImportedRequest {
+            request: request.request,
+            text: request.text.clone(),
+            first: of().min().unwrap_or(0),
+            last: of().max().unwrap_or(0),
+            steps: of().count(),
+        }
+    });
+    let first = plan.buffers.iter().filter(|buffer| buffer.generation == 0);
+    let buffers = first.map(|buffer| ImportedBuffer {
+        name: buffer.name.clone(),
+        dtype: buffer.dtype.name(),
+        shape: buffer.shape.clone(),
+        role: buffer.role.name(),
+        stored_as_bytes: buffer.opaque.clone(),
+        generations: plan.buffers.iter().filter(|other| other.name == buffer.name).count(),
+    });
+    ImportedTrace {
+        trace: target.into(),
+        file_bytes,
+        mode,
+        rank: plan.rank,
+        folder: folder.path.clone(),
+        files: folder.files.len(),
+        requests: requests.collect(),
+        buffers: buffers.collect(),
+        notes: plan.notes.clone(),
+        left_out: folder.left_out.clone(),
+    }
+}

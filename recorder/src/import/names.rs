@@ -1,0 +1,276 @@
+//! What a file's path, or an array's key, says: which request, step, rank, point and buffer.
+//!
+//! | written | means |
+//! | --- | --- |
+//! | `step7`, `step_0007`, `decode-12`, `iter3`, `token5`, or a number by itself | the step |
+//! | `prefill` | the step before the first numbered one |
+//! | `r2`, `req2`, `request_2` | the request |
+//! | `rank1`, `rank_1` | the rank |
+//! | `before`, `after` | the point |
+//!
+//! Words end at `/`, `.`, `_` and `-`. What is left over names a buffer.
+
+use regex::Regex;
+
+/// Words before the number of a step.
+const STEP_WORDS: &[&str] = &["step", "decode", "iter", "iteration", "token"];
+
+/// Words before the number of a request; the first only directly before it.
+const REQUEST_WORDS: &[&str] = &["r", "req", "request"];
+
+/// A step as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Step {
+    /// The one before the first that has a number.
+    Prefill,
+    Number(u32),
+}
+
+/// A request as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Request {
+    Number(u32),
+    /// Only a pattern of the user's finds these.
+    Id(String),
+}
+
+/// What was recognised.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Recognised {
+    pub(super) request: Option<Request>,
+    pub(super) step: Option<Step>,
+    pub(super) rank: Option<u32>,
+    /// `before`, `after`, or what a pattern of the user's found.
+    pub(super) point: Option<String>,
+    /// What is left over.
+    pub(super) rest: String,
+}
+
+/// A word, and what separates it from the one before.
+struct Word<'a> {
+    separator: &'a str,
+    text: &'a str,
+    used: bool,
+}
+
+/// What a path without its extension, or a key, says by itself.
+pub(super) fn recognise(text: &str) -> Recognised {
+    let mut words = split(text);
+    let mut found = Recognised { rank: take_number(&mut words, &["rank"], &[]), ..Recognised::default() };
+    found.request = take_number(&mut words, REQUEST_WORDS, &["r"]).map(Request::Number);
+    found.step = take_number(&mut words, STEP_WORDS, &[]).map(Step::Number);
+    if found.step.is_none() {
+        found.step = take_bare_number(&mut words).map(Step::Number);
+    }
+    if found.step.is_none() && words.iter().any(|w| !w.used && w.text.eq_ignore_ascii_case("prefill")) {
+        found.step = Some(Step::Prefill);
+    }
+    if found.step.is_some() {
+        // `step1_prefill`, `step2_decode`: what kind of step it is, not which buffer.
+        let kind = |text: &str| ["prefill", "decode"].iter().any(|k| text.eq_ignore_ascii_case(k));
+        words.iter_mut().filter(|w| kind(w.text)).for_each(|w| w.used = true);
+    }
+    for word in words.iter_mut().filter(|w| !w.used) {
+        let lower = word.text.to_ascii_lowercase();
+        if found.point.is_none() && ["before", "after"].contains(&lower.as_str()) {
+            found.point = Some(lower);
+            word.used = true;
+        }
+    }
+    for word in words.iter().filter(|w| !w.used) {
+        if !found.rest.is_empty() {
+            found.rest.push_str(if word.separator == "/" { "." } else { word.separator });
+        }
+        found.rest.push_str(word.text);
+    }
+    found
+}
+
+fn split(text: &str) -> Vec<Word<'_>> {
+    let mut words = Vec::new();
+    let (mut separator, mut start) = ("", 0);
+    for (at, _) in text.match_indices(['/', '.', '_', '-']).chain([(text.len(), "")]) {
+        if at > start {
+            words.push(Word { separator, text: &text[start..at], used: false });
+        }
+        separator = text.get(at..at + 1).unwrap_or("");
+        start = at + 1;
+    }
+    words
+}
+
+fn number(text: &str) -> Option<u32> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) { None } else { text.parse().ok() }
+}
+
+/// The number after the first of some words, glued to it or as the next word.
+fn take_number(words: &mut [Word<'_>], names: &[&str], only_glued: &[&str]) -> Option<u32> {
+    for i in 0..words.len() {
+        if words[i].used {
+            continue;
+        }
+        let text = words[i].text;
+        let letters = text.len() - text.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let (word, digits) = text.split_at(letters);
+        if !names.iter().any(|name| name.eq_ignore_ascii_case(word)) {
+            continue;
+        }
+        if let Some(n) = number(digits) {
+            words[i].used = true;
+            return Some(n);
+        }
+        let glued = only_glued.iter().any(|name| name.eq_ignore_ascii_case(word));
+        let next = words.get(i + 1).filter(|next| digits.is_empty() && !glued && !next.used);
+        if let Some(n) = next.and_then(|next| number(next.text)) {
+            (words[i].used, words[i + 1].used) = (true, true);
+            return Some(n);
+        }
+    }
+    None
+}
+
+/// A number by itself, where there is one only: of the words between slashes, else of all.
+fn take_bare_number(words: &mut [Word<'_>]) -> Option<u32> {
+    let whole = |i: usize| {
+        let begins = i == 0 || words[i].separator == "/";
+        begins && words.get(i + 1).is_none_or(|next| next.separator == "/")
+    };
+    let numbers: Vec<usize> =
+        (0..words.len()).filter(|&i| !words[i].used && number(words[i].text).is_some()).collect();
+    let between: Vec<usize> = numbers.iter().copied().filter(|&i| whole(i)).collect();
+    let i = match (&between[..], &numbers[..]) {
+        ([i], _) | ([], [i]) => *i,
+        _ => return None,
+    };
+    words[i].used = true;
+    number(words[i].text)
+}
+
+/// What a pattern of the user's finds in a path; `None` where it does not match.
+///
+/// # Errors
+/// A group that has no number where one belongs.
+pub(super) fn by_pattern(pattern: &Regex, path: &str) -> Result<Option<Recognised>, String> {
+    let Some(captures) = pattern.captures(path) else { return Ok(None) };
+    let group = |name: &str| captures.name(name).map(|m| m.as_str());
+    let step = match group("step") {
+        Some(text) if text.eq_ignore_ascii_case("prefill") => Some(Step::Prefill),
+        Some(text) => Some(Step::Number(
+            text.parse()
+                .map_err(|_| format!("`{text}`, which group `step` found, is no number up to 2^32"))?,
+        )),
+        None => None,
+    };
+    let rank = group("rank").map(|text| {
+        text.parse().map_err(|_| format!("`{text}`, which group `rank` found, is no number up to 2^32"))
+    });
+    let request =
+        group("request").map(|text| number(text).map_or(Request::Id(text.to_owned()), Request::Number));
+    Ok(Some(Recognised {
+        request,
+        step,
+        rank: rank.transpose()?,
+        point: group("point").map(str::to_owned),
+        rest: group("buffer").unwrap_or("").to_owned(),
+    }))
+}
+
+/// A key without a point at its end, and the point: `last_codes.before`.
+pub(super) fn without_point(key: &str) -> (&str, Option<&str>) {
+    for point in ["before", "after"] {
+        let name = key.strip_suffix(point).and_then(|name| name.strip_suffix(['.', '/', ':']));
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            return (name, Some(point));
+        }
+    }
+    (key, None)
+}
+
+/// A name that can be written in commands: `[`, `@`, spaces and the like become `_`.
+pub(super) fn plain(name: &str) -> String {
+    let plain = |c: char| match c {
+        '/' => '.',
+        c if c.is_alphanumeric() || ".-_".contains(c) => c,
+        _ => '_',
+    };
+    name.chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        let found = recognise(text);
+        let part = |name: &str, value: Option<String>| value.map_or(String::new(), |v| format!("{name}{v} "));
+        let step = found.step.map(|step| match step {
+            Step::Prefill => "prefill".to_owned(),
+            Step::Number(n) => n.to_string(),
+        });
+        let request = found.request.map(|request| match request {
+            Request::Number(n) => n.to_string(),
+            Request::Id(id) => id,
+        });
+        let parts = [
+            part("r", request),
+            part("s", step),
+            part("rank", found.rank.map(|n| n.to_string())),
+            part("at ", found.point),
+        ];
+        format!("{}| {}", parts.concat(), found.rest)
+    }
+
+    #[test]
+    fn usual_names_are_understood() {
+        for (text, expected) in [
+            ("step_0007", "s7 | "),
+            ("step7", "s7 | "),
+            ("decode-12", "s12 | "),
+            ("r2_step3", "r2 s3 | "),
+            ("req2/step_3", "r2 s3 | "),
+            ("request_2/step3.before", "r2 s3 at before | "),
+            ("rank1/Step3", "s3 rank1 | "),
+            ("step3.rank_1.after", "s3 rank1 at after | "),
+            ("0007", "s7 | "),
+            ("eager_0007", "s7 | eager"),
+            ("step_3/last_codes", "s3 | last_codes"),
+            ("last_codes_step3", "s3 | last_codes"),
+            ("3/kv_cache.1", "s3 | kv_cache.1"),
+            ("step3/layers.0.kv.before", "s3 at before | layers.0.kv"),
+            ("step3/attn/kv", "s3 | attn.kv"),
+            ("prefill", "sprefill | "),
+            ("prefill/hidden", "sprefill | hidden"),
+            ("step1_prefill", "s1 | "),
+            ("step2_decode.hidden", "s2 | hidden"),
+            ("decode_step_4", "s4 | "),
+            ("weights", "| weights"),
+            ("kv.0.1", "| kv.0.1"),
+            ("stepped7", "| stepped7"),
+            ("step99999999999", "| step99999999999"),
+            ("", "| "),
+        ] {
+            assert_eq!(said(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_the_users_is_followed() {
+        let pattern = Regex::new(r"(?<request>\w+)/(?<step>\d+)-(?<buffer>\w+)\.(?<point>\w+)\.npy").unwrap();
+        let found = by_pattern(&pattern, "cmpl/12-kv.before.npy").unwrap().unwrap();
+        assert_eq!(found.request, Some(Request::Id("cmpl".into())));
+        assert_eq!((found.step, found.point.as_deref()), (Some(Step::Number(12)), Some("before")));
+        assert_eq!(found.rest, "kv");
+        assert_eq!(by_pattern(&pattern, "weights.npy"), Ok(None));
+        assert!(by_pattern(&pattern, "a/99999999999-kv.x.npy").unwrap_err().contains("99999999999"));
+    }
+
+    #[test]
+    fn keys_end_in_points_and_names_can_be_written() {
+        assert_eq!(without_point("last_codes.before"), ("last_codes", Some("before")));
+        assert_eq!(without_point("x:after"), ("x", Some("after")));
+        assert_eq!(without_point("the_day_after"), ("the_day_after", None));
+        assert_eq!(without_point(".before"), (".before", None));
+        assert_eq!(plain("params['k v']/x@1"), "params__k_v__.x_1");
+        assert_eq!(plain("größe.0"), "größe.0");
+    }
+}
