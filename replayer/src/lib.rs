@@ -4,6 +4,8 @@
 //! weights come from a [`WeightSource`], and nothing knows the model. Reports are plain data that
 //! serialise to the documents of `--json`.
 
+#![forbid(unsafe_code)]
+
 mod align;
 mod assertion;
 mod at;

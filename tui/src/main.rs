@@ -2,6 +2,8 @@
 //!
 //! This binary parses arguments, calls the libraries and prints; one file a subcommand.
 
+#![forbid(unsafe_code)]
+
 mod app;
 mod assert;
 mod attach;

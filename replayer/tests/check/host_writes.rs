@@ -33,6 +33,34 @@ fn an_input_that_changed_in_every_step_and_then_not() {
     assert_eq!(finding.buffer.as_deref(), Some("positions@0"));
 }
 
+/// As an input, then in a prefill and a decode step of another request, where nothing was written before.
+fn of_two_requests(role: Role) -> Builder {
+    let mut t = Builder::new();
+    let (x, y) = (t.row("positions", role), t.row("y", Role::State));
+    t.host(x, 200);
+    t.end();
+    for step in 2..9 {
+        let host = |t: &mut Builder| {
+            if role == Role::Input || step < 8 {
+                t.host(x, step as u8);
+            }
+        };
+        t.decode(step, host, |t| t.launch(t.silu("rope", x, x, y)));
+    }
+    for (kind, step) in [(StepKind::Prefill, 1), (StepKind::Decode, 2)] {
+        t.begin(kind, 2, step);
+        t.launch(t.silu("rope", x, x, y));
+        t.end();
+    }
+    t
+}
+
+#[test]
+fn another_request_begins_anew_and_state_is_no_input() {
+    clean(&of_two_requests(Role::Input).finish());
+    clean(&of_two_requests(Role::State).finish());
+}
+
 /// When the host writes a step's input.
 #[derive(Clone, Copy, PartialEq)]
 enum When {

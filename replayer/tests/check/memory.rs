@@ -142,6 +142,28 @@ fn memory_that_two_buffers_share() {
     );
 }
 
+/// What was never written through a name is meant to be read through it, however often.
+#[test]
+fn a_second_name_for_what_another_writes() {
+    let mut t = Builder::new();
+    let x = t.row("x", Role::Input);
+    let (a, b) = (t.row_at("a", Role::Scratch, 0x1000), t.row_at("b", Role::Scratch, 0x1000));
+    let out = t.row("out", Role::State);
+    let (into_b, from_a) = (t.silu("into b", x, x, b), t.silu("from a", a, a, out));
+    t.end();
+    for step in 2..5 {
+        let run = |t: &mut Builder| [&into_b, &from_a, &from_a].map(|item| t.launch(item.clone()));
+        t.decode(
+            step,
+            |t| t.host(x, step as u8),
+            |t| {
+                run(t);
+            },
+        );
+    }
+    clean(&t.finish());
+}
+
 /// A graph reads `table`, which is given back and made anew in step 3; the pool may hand its memory out again.
 fn evicted(handed_out: bool) -> Trace {
     let mut t = Builder::new();
