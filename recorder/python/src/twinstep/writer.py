@@ -31,9 +31,10 @@ _MAX_CHUNK_BYTES = 4096
 # Copied, hashed and stored at a time.
 _BLOCK_BYTES = 1 << 20
 
-# Buffers from this size on are hashed by a few threads: NumPy lets others run meanwhile.
+# Buffers from this size on are hashed by two threads: NumPy lets the other run meanwhile. More wait
+# for Python's lock: on an Intel Xeon one hashed 589 MB/s, two 944, four 737.
 _THREADED_BYTES = 8 << 20
-_THREADS = 4
+_THREADS = 2
 
 _UNKNOWN = 0xFFFFFFFF
 
@@ -44,7 +45,7 @@ def chunk_bytes_of(size: int) -> int:
 
 
 def _hashed_blocks(data: np.ndarray, chunk_bytes: int) -> Iterator[Tuple[int, np.ndarray, np.ndarray]]:
-    """(place, bytes, chunk hashes) of a buffer's blocks in order; large buffers on a few threads."""
+    """(place, bytes, chunk hashes) of a buffer's blocks in order; large buffers on two threads."""
 
     def hashed(first: int) -> Tuple[int, np.ndarray, np.ndarray]:
         # The engine may write to it meanwhile: hash and bytes must be of one moment.
