@@ -474,6 +474,8 @@ impl Session {
     /// A graph was destroyed.
     pub fn destroyed(&mut self, exec: CUgraphExec) {
         if let Some(graph) = self.graphs.remove(&exec) {
+            // What ran in this step won't run in it again: where steps are guessed, the next launch begins one.
+            self.step_over |= graph.launched_in == self.step;
             self.push_always(Event::DestroyGraph(graph.id));
         }
     }

@@ -33,7 +33,7 @@ pub use recording::{GraphDraft, Recording, Step};
 /// How often set-up is committed while nothing else happens.
 const SETUP_COMMIT: Duration = Duration::from_secs(2);
 /// How long the thread sleeps when something was just written, and when nothing happens.
-const SLEEP: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(10));
+const SLEEP: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(5));
 
 /// How the program's threads speak to the writer.
 #[derive(Debug, Default)]

@@ -342,7 +342,15 @@ int main(int argc, char **argv) {
         loop(exec, steps / 2, steps);
         return 0;
     }
+    if (!strcmp(scenario, "signal")) {
+        loop(exec, 0, steps / 2);
+        raise(SIGUSR2);
+        loop(exec, steps / 2, steps);
+        return 0;
+    }
     loop(exec, 0, steps);
+    // Programs live longer than the writer thread sleeps.
+    if (scenario[0] == '_' || scenario[0] == 'a') usleep(100000);
     if (!strcmp(scenario, "_exit")) _exit(5);
     if (!strcmp(scenario, "abort")) abort();
     if (!strcmp(scenario, "kill")) {
