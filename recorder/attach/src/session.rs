@@ -30,7 +30,7 @@ pub const AUTO_TOTAL_BYTES: u64 = 64 << 20;
 const AUTO_BYTES: u64 = 65536;
 
 /// Chunk size of buffers that are copied.
-pub const CHUNK_BYTES: u32 = 4096;
+pub const CHUNK_BYTES: u32 = crate::snapshot::CHUNK_LIMIT;
 
 /// See the module.
 pub struct Session {

@@ -98,7 +98,7 @@ fn slot(state: &mut State, bytes: usize) -> Result<Slot, String> {
 }
 
 impl Snapshotter for Plain {
-    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>, _quiet: bool) -> Result<Ticket, String> {
         let bytes = watched.iter().map(|w| w.bytes.next_multiple_of(HEAD as u64) as usize).sum();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slot(&mut state, bytes)?;
@@ -156,7 +156,8 @@ impl Snapshotter for Plain {
                 compare(w, now, &mut last, &mut changed);
             }
             let covered = front.watched.iter().map(|w| w.buffer).collect();
-            completed.push(Completed { ticket, covered, changed, lost: None });
+            let audited = front.watched.iter().map(super::whole).collect();
+            completed.push(Completed { ticket, covered, changed, audited, lost: None });
             self.state.lock().unwrap_or_else(PoisonError::into_inner).free.push(front.slot);
         }
     }
