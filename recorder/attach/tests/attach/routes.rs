@@ -2,7 +2,9 @@
 
 use twinstep_traces::{Item, StepKind};
 
-use crate::engine::{all_items, attach, codes_are_as_printed, items, open, points, record, steps};
+use crate::engine::{
+    Run, all_items, alone, attach, codes_are_as_printed, engine, items, open, points, record, steps, twinstep,
+};
 
 #[test]
 fn every_route_is_recorded_and_changes_nothing() {
@@ -95,16 +97,31 @@ fn two_graphs_on_two_streams_have_points_of_their_own_and_events_between_them() 
 fn a_run_can_be_compared_with_an_unrecorded_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = attach(folder.path(), &["--check-undisturbed"], ["proc", "loop", "3"]);
-    let run: crate::engine::Run = command.output().unwrap().into();
+    let run: Run = command.output().unwrap().into();
     assert_eq!(run.status, Some(0), "{run:#?}");
     assert!(run.stderr.contains("undisturbed: both runs emitted the same"), "{run:#?}");
     assert_eq!(run.stdout.lines().count(), 3, "the unrecorded run's output is not shown");
 
     // A program that is not equal to itself.
-    let mut command =
-        crate::engine::twinstep(folder.path(), &["attach", "-o", "b.twin", "--check-undisturbed"]);
-    let run: crate::engine::Run =
-        command.args(["--", "sh", "-c", "echo $$; exit 0"]).output().unwrap().into();
+    let mut command = twinstep(folder.path(), &["attach", "-o", "b.twin", "--check-undisturbed"]);
+    let run: Run = command.args(["--", "sh", "-c", "echo $$; exit 0"]).output().unwrap().into();
     assert_eq!(run.status, Some(1), "{run:#?}");
     assert!(run.stderr.contains("NOT the same: standard output differs"), "{run:#?}");
+}
+
+#[test]
+fn the_driver_itself_lets_us_in_where_preloading_was_dropped() {
+    for route in ["linked", "dlsym", "proc", "proc-old", "thread"] {
+        let folder = tempfile::tempdir().unwrap();
+        // A launcher that cleans the loader's variable: `env -u` is itself preloaded, what it starts is not.
+        let engine = engine(route);
+        let mut command =
+            twinstep(folder.path(), &["attach", "-o", "run.twin", "--", "env", "-u", "LD_PRELOAD"]);
+        let run: Run = command.arg(&engine).args([route, "loop", "6"]).output().unwrap().into();
+        let plain = alone(folder.path(), [route, "loop", "6"]);
+        assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{route}: {run:#?}");
+        let trace = open(folder.path(), "run.twin");
+        assert!(trace.complete(), "{route}");
+        codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    }
 }
