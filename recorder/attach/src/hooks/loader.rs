@@ -220,6 +220,7 @@ hooks! {
 
 /// The driver calls this in the library that `CUDA_INJECTION64_PATH` names, from within `cuInit`.
 #[cfg_attr(not(test), unsafe(no_mangle))]
+#[allow(non_snake_case, reason = "the driver asks for this name")]
 pub(super) extern "C" fn InitializeInjection() -> CUresult {
     // An error or a panic here would be the program's.
     let _ = std::panic::catch_unwind(super::inject::take_hold);
