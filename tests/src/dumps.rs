@@ -59,19 +59,20 @@ pub fn tensors(path: &Path, arrays: &[(String, safetensors::Dtype, Vec<usize>, V
     safetensors::serialize_to_file(views, None, path).expect("a file");
 }
 
-/// Writes what a trace's snapshots hold of state, inputs and outputs before and after steps 1 to `last` of
-/// each request: one file a step, in the form that `name` ends with.
+/// Writes what a trace's snapshots hold of those states, inputs and outputs whose names are `wanted`, before
+/// and after steps 1 to `last` of each request: one file a step, with this extension.
 ///
 /// # Panics
 /// Where the trace cannot be read or a file not be written.
-pub fn export(trace: &Trace, folder: &Path, extension: &str, last: u32) {
+pub fn export(trace: &Trace, folder: &Path, extension: &str, last: u32, wanted: &dyn Fn(&str) -> bool) {
     fs::create_dir_all(folder).expect("a folder");
     for index in 0..trace.step_count() {
         let step = trace.step(index).expect("a step");
         if step.step == 0 || step.step > last {
             continue;
         }
-        let arrays = held(trace, &step);
+        let mut arrays = held(trace, &step);
+        arrays.retain(|(_, record, _)| wanted(&record.name));
         let path = folder.join(format!("r{}_step_{:04}.{extension}", step.request, step.step));
         match extension {
             "npz" => {

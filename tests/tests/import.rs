@@ -62,8 +62,8 @@ fn simple(folder: &Path) {
 fn imported_runs_differ_where_the_recorded_ones_do() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    export(&sample("eager-greedy"), &folder.join("eager"), "npz", 4);
-    export(&sample("graph-stale-codes"), &folder.join("graph"), "safetensors", 4);
+    export(&sample("eager-greedy"), &folder.join("eager"), "npz", 4, &|_| true);
+    export(&sample("graph-stale-codes"), &folder.join("graph"), "safetensors", 4, &|_| true);
     fs::write(folder.join("names.toml"), "run = { rows = 4 }\n").unwrap();
     let both = ["--eager", "eager", "--graph", "graph", "--map", "names.toml", "-o", "run"];
     let run = import(folder, &both).expect(0);
@@ -100,6 +100,49 @@ fn imported_runs_differ_where_the_recorded_ones_do() {
         }
     }
     assert!(compared > 200, "{compared}");
+}
+
+/// The committed pair is what the command makes of these dumps, and can be read.
+#[test]
+fn the_committed_pair_is_what_import_makes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let small =
+        |name: &str| ["last_codes", "has_codes", "delay_count", "positions", "seq_lens"].contains(&name);
+    export(&sample("eager-greedy"), &folder.join("eager"), "npz", 6, &small);
+    export(&sample("graph-stale-codes"), &folder.join("graph"), "safetensors", 6, &small);
+    import(folder, &["--eager", "eager", "--graph", "graph", "-o", "run"]).expect(0);
+    let committed = root().join("traces/samples/imported");
+    for name in ["run.eager.twin", "run.graph.twin"] {
+        if std::env::var_os("TWINSTEP_MAKE_SAMPLES").is_some() {
+            fs::create_dir_all(&committed).unwrap();
+            fs::copy(folder.join(name), committed.join(name)).unwrap();
+        }
+        let (made, kept) =
+            (Trace::open(&folder.join(name)).unwrap(), Trace::open(&committed.join(name)).unwrap());
+        assert!(kept.complete() && kept.verify().ok());
+        assert_eq!((made.run(), made.buffers()), (kept.run(), kept.buffers()));
+        assert_eq!((made.requests(), made.step_count()), (kept.requests(), kept.step_count()));
+        assert_eq!(kept.step_count(), 7, "set-up and six steps");
+        for index in 0..kept.step_count() {
+            let (step, twin) = (kept.step(index).unwrap(), made.step(index).unwrap());
+            assert_eq!(step, twin);
+            assert_eq!(kept.program(step.program).unwrap(), made.program(twin.program).unwrap());
+            for point in &step.points {
+                for id in kept.covered(point.snapshot).unwrap() {
+                    let bytes = kept.read_buffer(point.snapshot, id).unwrap();
+                    assert!(bytes.is_some() && bytes == made.read_buffer(point.snapshot, id).unwrap());
+                }
+            }
+        }
+    }
+    let diff = twinstep(&committed, &["diff", "run.eager.twin", "run.graph.twin", "--json"]).expect(1).json();
+    let first = &diff["first"];
+    assert_eq!((&first["step"], &first["point"]), (&2.into(), &"step.before".into()), "{first}");
+    assert_eq!(
+        (&first["buffer"], &first["a"]["value"], &first["b"]["value"]),
+        (&"last_codes".into(), &90.into(), &512.into())
+    );
 }
 
 /// All that looks at a trace looks at these too, or says why not.

@@ -13,7 +13,7 @@ import pytest
 from conftest import same_bits
 
 import twinstep
-from twinstep import TraceError
+from twinstep import TraceError, standalone, writer
 from twinstep import records as R
 
 SOURCE = os.path.dirname(os.path.dirname(twinstep.__file__))
@@ -470,26 +470,29 @@ def test_threads(tmp_path, twinstep_binary):
     assert twinstep_binary.json("verify", tmp_path / "a.twin")["ok"]
 
 
-def test_an_engine_that_writes_meanwhile_leaves_no_damage(tmp_path, twinstep_binary):
-    """Hash and bytes of a chunk are of one moment, though another thread writes to it all the time."""
-    state, stop = np.zeros(1 << 19, np.uint8), threading.Event()
+def test_an_engine_that_writes_meanwhile_leaves_no_damage(tmp_path, twinstep_binary, monkeypatch):
+    """Hash and bytes of a chunk are of one moment, though another thread writes just between the two."""
+    large, small = np.zeros(1 << 19, np.uint8), np.zeros(9, np.uint8)
+    hashed = []
 
-    def write():
-        n = 0
-        while not stop.is_set():
-            n += 1
-            state[...] = n & 255
+    def writes_after(function):
+        def wrapped(*arguments):
+            out = function(*arguments)
+            large[:] += 1
+            small[:] += 1
+            hashed.append(function.__name__)
+            return out
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        with twinstep.record(tmp_path / "a.twin") as r:
-            r.watch("state", state)
-            for _ in range(10):
-                r.step()
-    finally:
-        stop.set()
-        thread.join()
+        return wrapped
+
+    for function in (writer.chunk_hashes, writer.hash_each):
+        monkeypatch.setattr(writer, function.__name__, writes_after(function))
+    with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("large", large)
+        r.watch("small", small)
+        for _ in range(4):
+            r.step()
+    assert set(hashed) == {"chunk_hashes", "hash_each"}
     assert twinstep_binary.json("verify", tmp_path / "a.twin")["damage"] == []
 
 
@@ -519,3 +522,27 @@ def test_reading_after_close_and_while_recording(tmp_path):
                 values = live.buffer("state", 1)
                 assert not live.complete
             assert values.tolist() == list(range(5000))
+
+
+def test_nothing_is_copied_while_a_stream_is_being_captured(tmp_path, monkeypatch):
+    capturing, asked = [False], []
+    state = np.zeros(3, np.float32)
+
+    def source():
+        asked.append(capturing[0])
+        return state
+
+    monkeypatch.setattr(standalone.tensors, "capturing", lambda: capturing[0])
+    with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("state", source)
+        r.step()
+        capturing[0] = True
+        with r.launch("captured"):
+            state += 1
+        r.step()
+        capturing[0] = False
+        r.step()
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert [points(s) for s in trace.steps] == [["step.before", "step.after"], ["step.before"], ["step.before", "step.after"]]
+    assert not any(asked) and "no snapshot while the stream is being captured" in marks(trace)
+    assert trace.buffer("state", 3).tolist() == [1] * 3
