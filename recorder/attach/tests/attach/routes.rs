@@ -3,7 +3,8 @@
 use twinstep_traces::{Item, StepKind};
 
 use crate::engine::{
-    Run, all_items, alone, attach, codes_are_as_printed, engine, items, open, points, record, steps, twinstep,
+    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, items, open, points, record, steps,
+    twinstep, value,
 };
 
 #[test]
@@ -123,5 +124,33 @@ fn the_driver_itself_lets_us_in_where_preloading_was_dropped() {
         let trace = open(folder.path(), "run.twin");
         assert!(trace.complete(), "{route}");
         codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    }
+}
+
+#[test]
+fn what_the_host_writes_for_a_step_belongs_to_that_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "feed", "4"]);
+    let trace = open(folder.path(), "run.twin");
+    let steps = steps(&trace);
+    assert_eq!(steps.len(), 4);
+    for (i, step) in steps.iter().enumerate() {
+        // The first step's input came before anything was launched: it is set-up.
+        let items = items(&trace, step);
+        let kinds: Vec<&str> = items
+            .iter()
+            .map(|item| match item {
+                Item::Copy { target: Some(_), source: None, .. } => "write",
+                Item::Copy { .. } => "read",
+                Item::GraphLaunch { .. } => "launch",
+                _ => "other",
+            })
+            .collect();
+        let expected: &[&str] = if i == 0 { &["launch", "read"] } else { &["write", "launch", "read"] };
+        assert_eq!(kinds, expected, "step {}", step.step);
+        let before = value(&trace, step, "step.before", "g0.n0.p0");
+        assert_eq!(codes(&before), format!("{i} {} {} {}", i + 1, i + 2, i + 3));
+        let after = value(&trace, step, "step.after", "g0.n0.p0");
+        assert_eq!(codes(&after), run.stdout.lines().nth(i).unwrap());
     }
 }
