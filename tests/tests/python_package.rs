@@ -48,13 +48,7 @@ fn lines(trace: &Trace) -> String {
     }
     for g in trace.graphs() {
         let (request, step) = g.captured_at;
-        line(format_args!(
-            "graph {} {} {} {} {request}:{step}",
-            g.id.0,
-            g.label,
-            g.program.0,
-            g.edges.len()
-        ));
+        line(format_args!("graph {} {} {} {} {request}:{step}", g.id.0, g.label, g.program.0, g.edges.len()));
     }
     for index in 0..trace.step_count() {
         let s = trace.step(index).unwrap();
@@ -149,7 +143,8 @@ fn python_reads_every_sample_as_rust_does() {
 fn python_reads_a_fresh_trace_and_one_that_was_cut() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let recording = "record --device cpu --text hello. --max-steps 4 --context 256 --mode piecewise -o own.twin";
+    let recording =
+        "record --device cpu --text hello. --max-steps 4 --context 256 --mode piecewise -o own.twin";
     twinstep(folder.path(), &recording.split(' ').collect::<Vec<_>>()).expect(0);
     let path = folder.path().join("own.twin");
     compare(&python, &path);

@@ -460,11 +460,6 @@ impl Session {
         }
     }
 
-    /// The nodes of an instantiated graph, as last seen.
-    pub fn contents(&self, exec: CUgraphExec) -> Option<Arc<Contents>> {
-        self.graphs.get(&exec).map(|graph| graph.contents.clone())
-    }
-
     /// The instantiated graph of that number, if it is not destroyed or updated since, and its nodes.
     pub fn exec(&self, id: GraphId) -> Option<(CUgraphExec, Arc<Contents>)> {
         let found = self.graphs.iter().find(|(_, graph)| graph.id == id);

@@ -27,6 +27,7 @@ impl Layout {
     pub fn new(slots: u64) -> Self {
         Self { slots }
     }
+    #[cfg(test)]
     /// How many slots there are.
     pub fn slots(&self) -> u64 {
         self.slots

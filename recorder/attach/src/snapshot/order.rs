@@ -147,6 +147,7 @@ mod tests {
     }
 
     /// (ticket, [(first chunk, first byte of each chunk)]) of what is told.
+    #[allow(clippy::type_complexity, reason = "pairs of pairs, for one comparison")]
     fn told(order: &mut Order) -> Vec<(u64, Vec<(u64, Vec<u8>)>)> {
         let mut completed = Vec::new();
         order.give(&mut completed);

@@ -124,10 +124,8 @@ impl Snapshotter for Plain {
             // SAFETY: as above.
             result = unsafe { driver::cuStreamWriteValue32(stream, slot.device, 1, 0) };
         }
-        if let Err(trouble) = enqueued.and(check("cuStreamWriteValue32", result)) {
-            // Some copies may be under way into the slot: it is not used again.
-            return Err(trouble);
-        }
+        // Some copies may be under way into the slot then: it is not used again.
+        enqueued.and(check("cuStreamWriteValue32", result))?;
         state.under_way.push_back(UnderWay { slot, watched: watched.clone() });
         state.next += 1;
         Ok(Ticket(state.next - 1))
