@@ -19,6 +19,7 @@ mod log;
 mod output;
 mod print;
 mod progress;
+mod ranks;
 mod record;
 mod rules;
 mod step;
