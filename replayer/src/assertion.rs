@@ -44,8 +44,8 @@ use crate::assertion::report::{
 use crate::assertion::walk::{Judged, Rules, walk};
 use crate::comparable::comparable;
 use crate::diff::{Element, diff};
-use crate::requests::same_rank;
 use crate::number::Number;
+use crate::requests::same_rank;
 use crate::selection::index_of;
 use crate::statistic::has_rows;
 

@@ -7,12 +7,13 @@ use crate::ReplayError;
 use crate::at::{find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
+use crate::foreign::is_foreign;
 use crate::lifetime::Lifetimes;
 use crate::noise::{ControlReport, Noise};
 use crate::number::Number;
 use crate::pairing::Pairing;
-use crate::requests::{Requests, same_rank};
 use crate::program::{first_writer, launches};
+use crate::requests::{Requests, same_rank};
 use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
@@ -136,7 +137,8 @@ pub(crate) fn snapshot_of(step: &StepRecord, point: &str) -> Option<SnapshotId> 
     step.points.iter().find(|p| p.point == point).map(|p| p.snapshot)
 }
 
-/// Compares two runs at every point that both have.
+/// Compares two runs at every point that both have. In runs of another engine, what memory holds before the
+/// first step of a request is left over from something else, and is not compared.
 ///
 /// # Errors
 /// [`ReplayError::NotComparable`]; [`ReplayError::Selection`] for an unknown buffer of a statistic.
@@ -263,6 +265,9 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
+        if is_left_over(a, step, &point.point) {
+            continue;
+        }
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
@@ -305,6 +310,13 @@ fn compare_step(
     }
     let state = if noisy.is_empty() { StepState::Identical } else { StepState::Noise };
     Ok((state, noisy))
+}
+
+/// Whether a point only shows what another engine's memory holds from before a request: warm-up runs and earlier
+/// requests leave other things. What of it matters shows after the step.
+fn is_left_over(trace: &Trace, step: &StepRecord, point: &str) -> bool {
+    let later = step.points.iter().any(|p| p.point == "step.after");
+    step.kind == StepKind::Prefill && point == "step.before" && later && is_foreign(trace.run())
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

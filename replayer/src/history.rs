@@ -204,7 +204,9 @@ pub fn history(
         buffer: label(selection.buffer),
         groups: groups.iter().map(|group| report(&timeline, group)).collect::<Result<_, _>>()?,
         groups_left_out,
-        changes: is_foreign(trace.run()).then(|| changes::of(trace, index, &selection, options)).transpose()?,
+        changes: is_foreign(trace.run())
+            .then(|| changes::of(trace, index, &selection, options))
+            .transpose()?,
         not_looked_at: timeline.notes().iter().cloned().collect(),
     })
 }
@@ -376,9 +378,9 @@ fn describe(timeline: &Timeline<'_>, found: &Found) -> Result<HistoryWriter, Rep
         step: step.step,
         at: name_of(&step),
         what,
-        name: launch
-            .as_ref()
-            .map_or(found.name.clone(), |(l, _)| if l.label.is_empty() { l.op.clone() } else { l.label.clone() }),
+        name: launch.as_ref().map_or(found.name.clone(), |(l, _)| {
+            if l.label.is_empty() { l.op.clone() } else { l.label.clone() }
+        }),
         op: launch.as_ref().map(|(l, _)| l.op.clone()),
         launch: if let By::Launch(number) = writer.by { Some(number) } else { None },
         graph: graph.map(|(graph, _)| graph.0),

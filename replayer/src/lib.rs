@@ -77,7 +77,9 @@ pub use explain::{
 };
 pub use finding::Finding;
 pub use foreign::is_foreign;
-pub use history::{HistoryChange, HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
+pub use history::{
+    HistoryChange, HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history,
+};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };

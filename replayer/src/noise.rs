@@ -84,7 +84,8 @@ impl Noise {
     /// [`ReplayError::NotComparable`] where the control is of another text, model or rank, or has no step in
     /// common. Another mode, and steps that it lacks, are said.
     pub(crate) fn of(a: &Trace, control: &Trace) -> Result<Noise, ReplayError> {
-        let unfit = |why: String| ReplayError::NotComparable(format!("the control run does not fit A: {why}"));
+        let unfit =
+            |why: String| ReplayError::NotComparable(format!("the control run does not fit A: {why}"));
         comparable(a, control).and_then(|()| same_rank(a, control)).map_err(|e| match e {
             ReplayError::NotComparable(why) => unfit(why.replace(" in B", " in the control")),
             other => other,
@@ -92,7 +93,9 @@ impl Noise {
         let mut noise = Noise::default();
         if a.run().mode != control.run().mode {
             let (x, y) = (&a.run().mode, &control.run().mode);
-            noise.notes.push(format!("A ran in mode {x:?}, the control in {y:?}: it is no second run of A's mode"));
+            noise
+                .notes
+                .push(format!("A ran in mode {x:?}, the control in {y:?}: it is no second run of A's mode"));
         }
         let requests = Requests::of(a, control);
         let (mut x, mut y) = (HashCursor::new(a), HashCursor::new(control));

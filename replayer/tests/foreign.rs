@@ -5,8 +5,8 @@ mod engine;
 
 use engine::talker::{Mistake, Plan};
 use twinstep_replayer::{
-    CheckReport, ExplainOptions, ExplainReport, HistoryOptions, Kind, ReplayError, StepState, WeightFiles, check,
-    diff, diff_with, explain, history,
+    CheckReport, ExplainOptions, ExplainReport, HistoryOptions, Kind, ReplayError, StepState, WeightFiles,
+    check, diff, diff_with, explain, history,
 };
 use twinstep_traces::Trace;
 
@@ -43,7 +43,10 @@ fn clean() -> Vec<(&'static str, Trace)> {
         ("piecewise", plan("piecewise").record()),
         ("piecewise with launches", Plan { launches: true, ..plan("piecewise") }.record()),
         ("warm capture", Plan { warm_capture: true, ..plan("piecewise") }.record()),
-        ("warm capture with launches", Plan { warm_capture: true, launches: true, ..plan("piecewise") }.record()),
+        (
+            "warm capture with launches",
+            Plan { warm_capture: true, launches: true, ..plan("piecewise") }.record(),
+        ),
         ("other addresses", Plan { base: 0x7e12_3400_0000, ..plan("graph") }.record()),
         ("other kernels", Plan { arch: "sm80", launches: true, ..plan("eager") }.record()),
         ("more warm-up", Plan { warm_ups: 3, ..plan("graph") }.record()),
@@ -81,8 +84,18 @@ fn checks_name_what_a_graph_binds() {
             let findings = found(&trace).findings;
             assert_eq!(findings.len(), 1, "{mistake:?}: {findings:?}");
             let finding = &findings[0];
-            assert_eq!((finding.kind, finding.buffer.as_deref()), (kind, Some(buffer)), "{}", finding.message);
-            assert_eq!((finding.request, finding.step, finding.graph), (1, 4, Some(0)), "{}", finding.message);
+            assert_eq!(
+                (finding.kind, finding.buffer.as_deref()),
+                (kind, Some(buffer)),
+                "{}",
+                finding.message
+            );
+            assert_eq!(
+                (finding.request, finding.step, finding.graph),
+                (1, 4, Some(0)),
+                "{}",
+                finding.message
+            );
             let named = "graph 0 node 0 (sm90_embed) parameter 0 binds last_codes@0";
             assert!(finding.message.starts_with(named), "{}", finding.message);
         }
@@ -112,7 +125,10 @@ fn the_first_value_that_is_no_number_comes_with_what_ran() {
     assert_eq!(findings.len(), 1, "{findings:?}");
     let message = &findings[0].message;
     assert!(message.contains("logits[2] is NaN at step.after"), "{message}");
-    assert!(message.contains("it was finite at step.before of step 5, and in between ran sm90_embed"), "{message}");
+    assert!(
+        message.contains("it was finite at step.before of step 5, and in between ran sm90_embed"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -155,14 +171,24 @@ fn mechanisms_are_named_from_the_logs() {
             run("graph", Mistake::Rebound),
             (Kind::StaleBinding, 4),
         ),
-        ("rebound, no launches", run("eager", Mistake::Rebound), run("graph", Mistake::Rebound), (Kind::StaleBinding, 4)),
+        (
+            "rebound, no launches",
+            run("eager", Mistake::Rebound),
+            run("graph", Mistake::Rebound),
+            (Kind::StaleBinding, 4),
+        ),
         (
             "frozen length",
             eager_with_launches(Mistake::None),
             run("graph", Mistake::FrozenLength),
             (Kind::FrozenArgument, 2),
         ),
-        ("unlaunched", run("graph", Mistake::None), run("piecewise", Mistake::Unlaunched), (Kind::UnlaunchedCapture, 2)),
+        (
+            "unlaunched",
+            run("graph", Mistake::None),
+            run("piecewise", Mistake::Unlaunched),
+            (Kind::UnlaunchedCapture, 2),
+        ),
         ("aliased", run("eager", Mistake::None), run("graph", Mistake::Aliased), (Kind::AliasedMemory, 4)),
     ];
     for (name, a, b, (kind, step)) in &cases {
@@ -173,7 +199,12 @@ fn mechanisms_are_named_from_the_logs() {
         assert!(report.verdict.text.ends_with('.'), "{name}");
         // The other way round, the side goes with the run.
         let report = why(b, a, None);
-        assert_eq!(verdict(&report), (*kind, Some("a"), Some(*step)), "{name} reversed: {}", report.verdict.text);
+        assert_eq!(
+            verdict(&report),
+            (*kind, Some("a"), Some(*step)),
+            "{name} reversed: {}",
+            report.verdict.text
+        );
     }
     let report = why(&cases[2].1, &cases[2].2, None);
     assert_eq!(report.verdict.arguments, ["sm90_attend parameter 3"]);
@@ -183,13 +214,19 @@ fn mechanisms_are_named_from_the_logs() {
 
 #[test]
 fn what_is_not_known_stays_unknown() {
-    let clean = [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
+    let clean =
+        [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
     for mistake in [Mistake::Skipped, Mistake::WrongGraph, Mistake::Partial, Mistake::Stray] {
         let wrong = run("graph", mistake);
         assert_eq!(kinds(&wrong), [], "{mistake:?}");
         for a in &clean {
             for report in [why(a, &wrong, None), why(&wrong, a, None)] {
-                assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{mistake:?}: {}", report.verdict.text);
+                assert_eq!(
+                    verdict(&report),
+                    (Kind::Unknown, None, Some(5)),
+                    "{mistake:?}: {}",
+                    report.verdict.text
+                );
                 assert!(report.evidence.iter().any(|e| e.what == "located"), "{mistake:?}");
                 assert!(report.evidence.iter().any(|e| e.what == "next"), "{mistake:?}");
             }
@@ -231,7 +268,9 @@ fn a_control_run_tells_noise_apart() {
     let wrong = run("graph", Mistake::Stray);
     let with = diff_with(&a, &wrong, &[], Some(&a2)).unwrap();
     assert!(!with.same());
-    assert_eq!(with.first.as_ref().unwrap().buffer, "kv");
+    let step = with.steps.iter().find(|s| s.state == StepState::Diverged).unwrap();
+    assert!(step.step == 5 && step.differing.contains(&"kv".to_owned()), "{:?}", step.differing);
+    assert_eq!(with.first.as_ref().unwrap().step, 5);
     let report = why(&a, &wrong, Some(&a2));
     assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)));
     assert!(!report.verdict.text.contains("--control"), "{}", report.verdict.text);
@@ -265,33 +304,35 @@ fn requests_are_matched_by_id_then_prompt_then_number() {
     let (m, n) = (plan(&[("", vec![])]), plan(&[("", vec![])]));
     assert!(diff(&m, &n, &[]).unwrap().identical);
     // A mistake in a request that has another number in the other run is found at its place.
-    let wrong = Plan {
-        requests: vec![("x", p), ("y", q)],
-        steps: 6,
-        ..Plan::new("graph", Mistake::Rebound)
-    };
+    let wrong = Plan { requests: vec![("x", p), ("y", q)], steps: 6, ..Plan::new("graph", Mistake::Partial) };
     let right = Plan { requests: wrong.requests.iter().rev().cloned().collect(), ..wrong.clone() };
     let (wrong, right) = (wrong.record(), Plan { mistake: Mistake::None, ..right }.record());
     let report = diff(&right, &wrong, &[]).unwrap();
     let first = report.first.unwrap();
-    assert_eq!((first.request, first.request_b, first.step), (2, Some(1), 4));
+    assert_eq!((first.request, first.request_b, first.step), (2, Some(1), 5));
 }
 
 #[test]
 fn ranks_are_not_mixed() {
     let of = |rank| Plan { rank, steps: 3, ..Plan::new("eager", Mistake::None) }.record();
     let error = diff(&of(0), &of(1), &[]).unwrap_err();
-    assert!(matches!(&error, ReplayError::NotComparable(what) if what.contains("the rank differs: 0 in A, 1 in B")));
+    assert!(
+        matches!(&error, ReplayError::NotComparable(what) if what.contains("the rank differs: 0 in A, 1 in B"))
+    );
     assert!(diff(&of(1), &of(1), &[]).unwrap().identical);
 }
 
 #[test]
 fn history_says_between_which_points_bytes_changed() {
     let trace = run("graph", Mistake::None);
-    let report = history(&trace, "logits[1]", "5".parse().unwrap(), HistoryOptions { after: true, limit: 2 }).unwrap();
+    let report =
+        history(&trace, "logits[1]", "5".parse().unwrap(), HistoryOptions { after: true, limit: 2 }).unwrap();
     let changes = report.changes.unwrap();
     assert_eq!(changes.len(), 2);
-    assert_eq!((changes[0].after.as_str(), changes[0].before.as_str()), ("step.before of step 5", "step.after of step 5"));
+    assert_eq!(
+        (changes[0].after.as_str(), changes[0].before.as_str()),
+        ("step.before of step 5", "step.after of step 5")
+    );
     assert_eq!(changes[0].ran, ["graph 0 (decode)"]);
     assert_eq!(
         changes[0].candidates,

@@ -8,8 +8,8 @@ use twinstep_replayer::{
 };
 
 use crate::failure::Failure;
-use crate::ranks;
 use crate::output::{Output, Status};
+use crate::ranks;
 use crate::trace_file::{failed, open};
 use crate::wrap;
 

@@ -44,7 +44,8 @@ fn show(report: &HistoryReport) -> Vec<String> {
             "{} bytes changed between {} and {}",
             change.bytes_changed, change.after, change.before
         ));
-        let ran = if change.ran.is_empty() { "nothing that is recorded".to_owned() } else { change.ran.join(", ") };
+        let ran =
+            if change.ran.is_empty() { "nothing that is recorded".to_owned() } else { change.ran.join(", ") };
         lines.push(format!("  in between ran {ran}"));
         lines.extend(change.candidates.iter().map(|candidate| format!("    {candidate}")));
     }

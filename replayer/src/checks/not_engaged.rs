@@ -134,7 +134,9 @@ impl Check for NotEngaged {
             self.any = true;
         }
         let idle = is_foreign(trace.run()) && trace.run().mode != "eager" && !self.any;
-        if let Some((graph, captured)) = self.captured.iter().next().filter(|_| idle && self.steps >= STEPS_MIN) {
+        if let Some((graph, captured)) =
+            self.captured.iter().next().filter(|_| idle && self.steps >= STEPS_MIN)
+        {
             let message = format!(
                 "{} graphs were captured, graph {} in {} the first, and none was launched in any of {} decode steps",
                 self.captured.len(),

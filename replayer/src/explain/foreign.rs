@@ -53,7 +53,9 @@ pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)
                 at.step.unwrap_or(0)
             )
         }
-        None => "The runs are identical: the same bits of every recorded buffer at every common point.".to_owned(),
+        None => {
+            "The runs are identical: the same bits of every recorded buffer at every common point.".to_owned()
+        }
     };
     if !report.findings.is_empty() {
         let count = report.findings.len();
@@ -120,9 +122,8 @@ pub(super) fn investigate(
 }
 
 fn not_launched(trace: &Trace, side: Side, one: &Unlaunched) -> Candidate {
-    let label = |b: &twinstep_traces::BufferId| {
-        trace.buffer(*b).map(|b| format!("{}@{}", b.name, b.generation))
-    };
+    let label =
+        |b: &twinstep_traces::BufferId| trace.buffer(*b).map(|b| format!("{}@{}", b.name, b.generation));
     Candidate {
         kind: Kind::UnlaunchedCapture,
         side,
@@ -138,12 +139,7 @@ fn not_launched(trace: &Trace, side: Side, one: &Unlaunched) -> Candidate {
 }
 
 /// What checks find on one side, up to this step, about what ran where the difference arose.
-fn by_checks(
-    report: &ExplainReport,
-    located: &Located,
-    requests: &Requests,
-    at: At,
-) -> Vec<Candidate> {
+fn by_checks(report: &ExplainReport, located: &Located, requests: &Requests, at: At) -> Vec<Candidate> {
     let place = |f: &SidedFinding| {
         let own = At { request: f.finding.request, step: Some(f.finding.step) };
         let of_a = if f.side == "a" || own.request == 0 { own } else { requests.of_b(own) };
@@ -283,7 +279,10 @@ fn next(located: &Located, at: At, count: usize) -> Vec<String> {
              it first differs"
         ));
         if !located.launches {
-            next.push("record the eager run with `attach --launches`, so that its arguments can be compared".to_owned());
+            next.push(
+                "record the eager run with `attach --launches`, so that its arguments can be compared"
+                    .to_owned(),
+            );
         }
     }
     next

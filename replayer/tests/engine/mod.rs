@@ -350,6 +350,11 @@ impl Engine {
     }
 
     pub(crate) fn finish(self) -> Trace {
-        Trace::from_bytes(self.writer.finish().unwrap().into_bytes()).unwrap()
+        Trace::from_bytes(self.bytes()).unwrap()
+    }
+
+    /// The file.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        self.writer.finish().unwrap().into_bytes()
     }
 }

@@ -75,7 +75,12 @@ impl Plan {
     }
 
     pub(crate) fn record(&self) -> Trace {
-        Talker::new(self).run()
+        Talker::new(self).run().finish()
+    }
+
+    /// The file.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        Talker::new(self).run().bytes()
     }
 }
 
@@ -226,7 +231,7 @@ impl<'p> Talker<'p> {
         ]
     }
 
-    fn run(mut self) -> Trace {
+    fn run(mut self) -> Engine {
         for _ in 0..self.plan.warm_ups {
             self.e.item(Item::Mark { text: "warm-up: dummy".into() });
             if let Some(graph) = self.decode {
@@ -241,7 +246,7 @@ impl<'p> Talker<'p> {
                 self.step(number, step);
             }
         }
-        self.e.finish()
+        self.e
     }
 
     /// State as the prompt leaves it, by the host.

@@ -189,8 +189,7 @@ fn judge(
         let overlaps = |output: &BufferId| {
             let mine = range(trace, *output);
             buffers.iter().any(|b| {
-                b == output
-                    || mine.zip(range(trace, *b)).is_some_and(|((a, b), (c, d))| a.max(c) < b.min(d))
+                b == output || mine.zip(range(trace, *b)).is_some_and(|((a, b), (c, d))| a.max(c) < b.min(d))
             })
         };
         if let Some(output) = outputs.iter().find(|o| overlaps(o)) {
@@ -221,7 +220,9 @@ pub(super) fn report(timeline: &Timeline<'_>, found: &mut Found) -> Result<(), R
         );
         if !one.is_mistake() {
             if !one.ran_directly {
-                found.note(format!("unlaunched-capture: {what}: whether its outputs were used there is not known"));
+                found.note(format!(
+                    "unlaunched-capture: {what}: whether its outputs were used there is not known"
+                ));
             }
             continue;
         }

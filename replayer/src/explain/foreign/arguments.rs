@@ -77,7 +77,8 @@ struct Addresses {
 
 impl Addresses {
     fn of(trace: &Trace) -> Addresses {
-        let ranges = trace.buffers().iter().filter_map(|b| Some((b.address?, b.address?.saturating_add(b.bytes))));
+        let ranges =
+            trace.buffers().iter().filter_map(|b| Some((b.address?, b.address?.saturating_add(b.bytes))));
         let hull = ranges.fold((u64::MAX, 0), |(low, high), (a, b)| (low.min(a), high.max(b)));
         Addresses { hull }
     }
@@ -127,8 +128,7 @@ fn align(a: &[Kernel], b: &[Kernel]) -> Vec<(usize, usize)> {
     let x: Vec<Option<usize>> = a.iter().map(id).collect();
     let y: Vec<Option<usize>> = b.iter().map(id).collect();
     let prefix = x.iter().zip(&y).take_while(|(p, q)| p == q).count();
-    let suffix =
-        x[prefix..].iter().rev().zip(y[prefix..].iter().rev()).take_while(|(p, q)| p == q).count();
+    let suffix = x[prefix..].iter().rev().zip(y[prefix..].iter().rev()).take_while(|(p, q)| p == q).count();
     let mut pairs: Vec<(usize, usize)> = (0..prefix).map(|i| (i, i)).collect();
     let (n, m) = (x.len() - prefix - suffix, y.len() - prefix - suffix);
     if n.saturating_mul(m) <= CELLS_MAX {
@@ -254,7 +254,8 @@ pub(super) fn frozen(
         let (x, y) = (whole_step(a, here)?, whole_step(b, there)?);
         for one in &mut followed {
             let of = |kernels: &[Kernel], ordinal: usize, memory: &Addresses| {
-                let same = |k: &&Kernel| k.ordinal == ordinal && k.key() == (one.kernel.as_str(), one.sizes.clone());
+                let same =
+                    |k: &&Kernel| k.ordinal == ordinal && k.key() == (one.kernel.as_str(), one.sizes.clone());
                 let kernel = kernels.iter().find(same)?;
                 values(&kernel.launch, memory).get(&one.slot).map(|(value, _)| *value)
             };
@@ -284,7 +285,9 @@ pub(super) fn frozen(
     // A parameter says more than the dimensions that follow from it.
     let (Some((&side, named)), 1) = (arguments.first_key_value(), arguments.len()) else { return Ok(found) };
     let Some((name, one)) = named.first() else { return Ok(found) };
-    let Some(&(_, value, other)) = one.series.iter().find(|(step, ..)| *step == now) else { return Ok(found) };
+    let Some(&(_, value, other)) = one.series.iter().find(|(step, ..)| *step == now) else {
+        return Ok(found);
+    };
     let (mine, theirs) = if side == Side::A { (value, other) } else { (other, value) };
     let graph = one.graphs[usize::from(side == Side::B)];
     let place = graph.map_or(String::new(), |(graph, node)| format!(" (graph {} node {node})", graph.0));

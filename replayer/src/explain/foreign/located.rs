@@ -40,8 +40,7 @@ impl Located {
         let (step, twin) = (step_of(a, at)?, step_of(b, at_b)?);
         let point = differences.first.as_ref().map_or("step.after", |f| f.point.as_str());
         let of_step = |s: &&crate::diff::StepDiff| s.request == at.request && Some(s.step) == at.step;
-        let differing =
-            differences.steps.iter().find(of_step).map_or(Vec::new(), |s| s.differing.clone());
+        let differing = differences.steps.iter().find(of_step).map_or(Vec::new(), |s| s.differing.clone());
         let (ia, ib) = (Intervals::of(a)?, Intervals::of(b)?);
         let end = |intervals: &Intervals, step| {
             snapshot_of(step, point).and_then(|s| intervals.ending_at(s)).unwrap_or(0)
