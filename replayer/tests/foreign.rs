@@ -232,6 +232,10 @@ fn what_is_not_known_stays_unknown() {
             }
         }
     }
+    // A mistake that had no effect for three steps is not what makes a difference now.
+    let wrong = run("graph", Mistake::FreedAndSkipped);
+    assert_eq!(kinds(&wrong), [Kind::UseAfterFree]);
+    assert_eq!(verdict(&why(&clean[0], &wrong, None)), (Kind::Unknown, None, Some(7)));
     let (a, b) = (eager_with_launches(Mistake::ReboundUnseen), run("graph", Mistake::ReboundUnseen));
     assert_eq!(verdict(&why(&a, &b, None)), (Kind::Unknown, None, Some(4)));
     // A clean capture after a warm-up, beside a mistake of another kind at the same step.

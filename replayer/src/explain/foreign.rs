@@ -164,12 +164,13 @@ fn by_checks(report: &ExplainReport, located: &Located, requests: &Requests, at:
         let ran = found.finding.graph.is_some_and(|graph| located.graphs(side).contains(&graph));
         let concerned = match found.finding.kind {
             Kind::UnlaunchedCapture => place(found) == now,
-            // A binding that was stale for longer without a difference is not what makes one now.
-            Kind::StaleBinding => {
+            // Memory that somebody else owns may be written by them at any time.
+            Kind::AliasedMemory => ran,
+            // What was so for longer without a difference is not what makes one now.
+            _ => {
                 let since = place(found);
                 ran && (since.0 == now.0 && now.1 <= since.1 + 1 || since.0 == 0 && now.1 <= 2)
             }
-            _ => ran,
         };
         if !concerned {
             continue;

@@ -18,6 +18,8 @@ pub(crate) enum Mistake {
     Unlaunched,
     /// The segment of the feedback buffer is given back at step 4 under the graph.
     Freed,
+    /// The same, and the graph is not launched in step 7, which is another mistake.
+    FreedAndSkipped,
     /// And handed out again to somebody who writes to it.
     Aliased,
     /// The graph is not launched in step 5.
@@ -283,7 +285,7 @@ impl<'p> Talker<'p> {
                     self.e.memory.set_i32(address, 99);
                     self.codes = address;
                 }
-                Mistake::Freed => self.e.free(self.codes_segment),
+                Mistake::Freed | Mistake::FreedAndSkipped => self.e.free(self.codes_segment),
                 Mistake::Aliased => {
                     self.e.free(self.codes_segment);
                     self.e.segment(512, Some(self.plan.base));
@@ -298,7 +300,7 @@ impl<'p> Talker<'p> {
             self.e.memory.set_f32(self.kv, 0, -3.0);
         }
         match self.plan.mode {
-            "graph" => self.graph_step(at_five),
+            "graph" => self.graph_step(step, at_five),
             "piecewise" => self.piecewise_step(step, request),
             _ => {
                 let mut kernels = self.kernels(self.seen, mlp);
@@ -319,12 +321,13 @@ impl<'p> Talker<'p> {
         self.e.end();
     }
 
-    fn graph_step(&mut self, at_five: bool) {
+    fn graph_step(&mut self, step: u32, at_five: bool) {
         let (Some(decode), Some(other)) = (self.decode, self.other) else { return };
         match self.plan.mistake {
             Mistake::Skipped if at_five => {}
             Mistake::WrongGraph if at_five => self.e.launch_graph(other),
             Mistake::Partial if at_five => self.e.launch_part(decode, 3),
+            Mistake::FreedAndSkipped if step == 7 => {}
             _ => self.e.launch_graph(decode),
         }
     }
