@@ -3,24 +3,10 @@
 
 #define HASH_THREADS 128
 
-INLINE u64 mix64(u64 x) {
-    x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdull;
-    x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53ull;
-    return x ^ (x >> 33);
-}
-
-// The i-th little-endian word of a chunk, the last padded with zeros.
-INLINE u32 word_at(const u8* chunk, u64 i, u64 bytes) {
-    u32 word = 0;
-    for (u32 b = 0; b < 4; b++)
-        if (4 * i + b < bytes) word |= (u32)chunk[4 * i + b] << (8 * b);
-    return word;
-}
-
 KERNEL chunk_hash(const u8* data,  // (len)
                   u64* out,        // (chunks, 2)
                   u64 len, u32 chunk_bytes, u32 threads_a_chunk) {
-    const u64 K0 = 0x9e3779b97f4a7c15ull, K1 = 0xc2b2ae3d27d4eb4full, M = 0x9fb21c651e98df25ull;
+    const u64 K0 = CHUNK_K0, K1 = CHUNK_K1, M = CHUNK_LENGTH;
     __shared__ u64 sums[HASH_THREADS / WARP][2];
     u32 thread = threadIdx.x % threads_a_chunk, warp = threadIdx.x / WARP;
     u64 chunk = grid_index() / threads_a_chunk, start = chunk * chunk_bytes;

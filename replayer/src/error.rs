@@ -42,6 +42,9 @@ pub enum ReplayError {
     /// Two traces that have nothing to say about each other.
     #[error("not comparable: {0}")]
     NotComparable(String),
+    /// A run whose ops compute otherwise than those of this build.
+    #[error("other numerics: {0}")]
+    Numerics(String),
     /// A file of values.
     #[error("{}: {what}", path.display())]
     File {

@@ -22,6 +22,7 @@ use crate::finding::Finding;
 use crate::foreign::is_foreign;
 use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
+use crate::numerics::same_numerics;
 use crate::recorded::{RecordedStep, Run};
 use crate::weights::WeightSource;
 
@@ -180,6 +181,7 @@ pub struct SidedFinding {
 ///
 /// # Errors
 /// [`ReplayError::NotComparable`] for runs that have nothing to say about each other or hold one step only;
+/// [`ReplayError::Numerics`] where an op of theirs is of a version that this build does not have;
 /// [`ReplayError::Weights`] where weights cannot be found.
 pub fn explain(
     a: &Trace,
@@ -195,6 +197,7 @@ pub fn explain(
             return Err(ReplayError::NotComparable(what));
         }
     }
+    same_numerics(a, b)?;
     let differences = diff_with(a, b, &[], options.control)?;
     let mut findings = Vec::new();
     for (side, trace) in [(Side::A, a), (Side::B, b)] {

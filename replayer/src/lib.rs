@@ -28,6 +28,7 @@ mod log;
 mod machine;
 mod noise;
 mod number;
+mod numerics;
 mod pairing;
 mod patch;
 mod pictures;

@@ -116,10 +116,12 @@ impl<'a> Machine<'a> {
             shape: axes(&record.shape)?,
             role,
         };
-        let buffer = match self.host(record).filter(|_| !self.apart.contains(&id)) {
+        // What is apart lends its memory to nobody: the others go on sharing what they share.
+        let apart = self.apart.contains(&id);
+        let buffer = match self.host(record).filter(|_| !apart) {
             Some((donor, offset)) => self.stream.allocate_in(spec, donor, offset)?,
             None => {
-                self.placed.extend(record.address.map(|address| (address, id)));
+                self.placed.extend(record.address.filter(|_| !apart).map(|address| (address, id)));
                 self.stream.allocate(spec)?
             }
         };

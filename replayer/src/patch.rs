@@ -5,6 +5,7 @@
 //! | `last_codes=other`, `hidden[0,17]=1.5`, ... | state before the step, see [`state`] |
 //! | `node:14.seq_len=other`, `=5` | a scalar argument of a launch |
 //! | `node:14.codes=last_codes@1`, `=other` | what an operand of a launch is bound to |
+//! | `node:1.codes.shape=other` | which part of its buffer an operand covers; the buffer stays |
 //! | `bind:last_codes@0=last_codes@1` | every operand of the step that is bound to the one |
 //! | `launch:14=skip` | a launch that does not run |
 //! | `launch:other:14=insert` | a launch of the other run that runs too, in its place there |
@@ -111,6 +112,8 @@ pub(crate) enum Target {
     State(StatePatch),
     /// An argument of launches: a scalar, or what an operand is bound to.
     Argument { launches: Select, argument: String, value: String },
+    /// The part of its buffer that an operand of launches covers is the other run's.
+    Shape { launches: Select, operand: String },
     /// Operands bound to one buffer are bound to another.
     Bind { from: String, to: String },
     /// Launches that do not run.
@@ -169,10 +172,16 @@ impl Patch {
                 let (select, argument) = rest.rsplit_once('.').ok_or_else(|| {
                     wrong(text, "write node:14.seq_len=other or node:14.codes=last_codes@1")
                 })?;
-                Target::Argument {
-                    launches: Select::parse(select),
-                    argument: argument.to_owned(),
-                    value: right.to_owned(),
+                match (argument, select.rsplit_once('.')) {
+                    ("shape", Some((select, operand))) if right == "other" => {
+                        Target::Shape { launches: Select::parse(select), operand: operand.to_owned() }
+                    }
+                    ("shape", _) => return Err(wrong(text, "write node:1.codes.shape=other")),
+                    _ => Target::Argument {
+                        launches: Select::parse(select),
+                        argument: argument.to_owned(),
+                        value: right.to_owned(),
+                    },
                 }
             }
             Some(("bind", from)) => Target::Bind { from: from.to_owned(), to: right.to_owned() },

@@ -199,6 +199,36 @@ impl Plan {
                     return Err(wrong(&patch.text, what));
                 }
             }
+            Target::Shape { launches, operand } => {
+                let twin =
+                    twin.ok_or_else(|| wrong(&patch.text, "there is no other trace: give a second one"))?;
+                let mut found = false;
+                for number in selected(step, launches, &patch.text)? {
+                    let Some(slot) = self.slot(number) else { continue };
+                    let planned = &self.launches[slot];
+                    let Some(at) = planned.record.views.iter().position(|v| v.name == *operand) else {
+                        continue;
+                    };
+                    found = true;
+                    let Some((_, other)) = other_record(Some(twin), number) else { continue };
+                    let Some(theirs) = other.views.iter().find(|v| v.name == *operand) else { continue };
+                    let (old, memory) = (&planned.record.views[at], planned.memory[at]);
+                    let new = ViewRecord { buffer: old.buffer, ..theirs.clone() };
+                    let room = match memory {
+                        Memory::Own(id) => step.trace().buffer(id),
+                        Memory::Other(id) => twin.step.trace().buffer(id),
+                    };
+                    let end = new.offset.saturating_add(bytes(&new));
+                    if room.is_none_or(|record| end > record.bytes || record.dtype != new.dtype) {
+                        let what = format!("the other run's `{operand}` does not fit in this one's buffer");
+                        return Err(wrong(&patch.text, what));
+                    }
+                    self.set_view(index, slot, at, Some((new, memory)));
+                }
+                if !found {
+                    return Err(wrong(&patch.text, format!("no selected launch has an operand `{operand}`")));
+                }
+            }
             Target::Bind { from, to } => {
                 let from = crate::selection::resolve(step.trace(), &step.record, from)?;
                 for slot in 0..self.launches.len() {

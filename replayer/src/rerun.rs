@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use twinstep_traces::{BufferId, Role, Trace};
 
 use crate::ReplayError;
-use crate::align::align;
 use crate::at::At;
 use crate::hybrid::{Hybrid, Watch};
 use crate::machine::Machine;
-use crate::pairing::Pairing;
-use crate::patch::Patch;
-use crate::plan::Twin;
 use crate::recorded::Run;
 use crate::slice::SLICE_BYTES_MAX;
+use crate::step::on_step;
 use crate::weights::WeightSource;
 
 /// The memory of a step that was executed again.
@@ -97,20 +94,9 @@ pub fn patched_memory(
     patches: &[String],
     weights: &dyn WeightSource,
 ) -> Result<Rerun, ReplayError> {
-    let run = Run::new(trace)?;
-    let index = run.find(at)?;
-    let step = run.step(index)?;
-    let patches = patches.iter().map(|text| Patch::parse(&step, text)).collect::<Result<Vec<_>, _>>()?;
-    let other = other.map(Run::new).transpose()?;
-    let theirs = other.as_ref().map(|run| run.find(at).and_then(|index| run.step(index))).transpose()?;
-    let both = theirs.as_ref().map(|theirs| {
-        let mine = (trace, &run.lifetimes, index);
-        let pairing = Pairing::at(mine, (theirs.trace(), &theirs.run.lifetimes, theirs.index));
-        let alignment = align((trace, &step.launches), (theirs.trace(), &theirs.launches));
-        (theirs, pairing, alignment)
-    });
-    let twin = both.as_ref().map(|(step, pairing, alignment)| Twin { step, pairing, alignment });
-    let mut hybrid = Hybrid::new(&run, weights)?;
-    let outcome = hybrid.execute(&step, twin.as_ref(), &patches, None, Watch::Nothing)?;
-    Ok(Rerun { launches: step.launches.len(), buffers: outcome.state, left_out: Vec::new() })
+    on_step(trace, other, at, patches, |step, twin, patches| {
+        let mut hybrid = Hybrid::new(step.run, weights)?;
+        let outcome = hybrid.execute(step, twin, patches, None, Watch::Nothing)?;
+        Ok(Rerun { launches: step.launches.len(), buffers: outcome.state, left_out: Vec::new() })
+    })
 }

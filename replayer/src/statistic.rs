@@ -65,7 +65,9 @@ impl std::fmt::Display for StatisticOf {
 
 /// Whether the leading axis of a buffer is the rows of the batch.
 pub(crate) fn has_rows(trace: &Trace, buffer: &BufferRecord) -> bool {
-    buffer.shape.len() <= 3 && buffer.shape.first() == Some(&u64::from(trace.run().rows))
+    let rows = u64::from(trace.run().rows);
+    // Of another engine's run the number of rows may not be known: 0.
+    rows > 0 && buffer.shape.len() <= 3 && buffer.shape.first() == Some(&rows)
 }
 
 impl StatisticOf {

@@ -111,6 +111,21 @@ fn run(
     weights: &dyn WeightSource,
     watch: Watch,
 ) -> Result<StepReport, ReplayError> {
+    on_step(trace, other, at, patches, |step, twin, patches| execute(step, twin, at, patches, weights, watch))
+}
+
+/// Does something with a step, the other run's same step, and patches of it.
+///
+/// # Errors
+/// [`ReplayError::NotComparable`] for runs that have nothing to say about each other, [`ReplayError::Place`] where
+/// one of them has no such step, [`ReplayError::Patch`] for a patch of another form; and what `what` gives.
+pub(crate) fn on_step<T>(
+    trace: &Trace,
+    other: Option<&Trace>,
+    at: At,
+    patches: &[String],
+    what: impl FnOnce(&RecordedStep<'_>, Option<&Twin<'_>>, &[Patch]) -> Result<T, ReplayError>,
+) -> Result<T, ReplayError> {
     let run = Run::new(trace)?;
     let index = run.find(at)?;
     if let Some(other) = other {
@@ -127,18 +142,29 @@ fn run(
         (theirs, pairing, alignment)
     });
     let twin = both.as_ref().map(|(step, pairing, alignment)| Twin { step, pairing, alignment });
-    let mut hybrid = Hybrid::new(&run, weights)?;
-    let plain = hybrid.execute(&step, twin.as_ref(), &[], None, watch)?;
+    what(&step, twin.as_ref(), &patches)
+}
+
+fn execute(
+    step: &RecordedStep<'_>,
+    twin: Option<&Twin<'_>>,
+    at: At,
+    patches: &[Patch],
+    weights: &dyn WeightSource,
+    watch: Watch,
+) -> Result<StepReport, ReplayError> {
+    let mut hybrid = Hybrid::new(step.run, weights)?;
+    let plain = hybrid.execute(step, twin, &[], None, watch)?;
     let equal = plain.state.iter().all(|(id, bytes)| step.after.get(id).is_none_or(|after| after == bytes));
     let self_check = if equal { "equal" } else { "differs" };
     let recorded = plain.trail.clone();
     let outcome = match patches.is_empty() {
         true => plain,
-        false => hybrid.execute(&step, twin.as_ref(), &patches, None, watch)?,
+        false => hybrid.execute(step, twin, patches, None, watch)?,
     };
-    let (outputs, not_compared) = compare(&step, twin.as_ref(), &outcome.state);
+    let (outputs, not_compared) = compare(step, twin, &outcome.state);
     let launches = match watch {
-        Watch::Trail => Some(launches(&step, twin.as_ref(), (&recorded, &outcome.trail), weights)?),
+        Watch::Trail => Some(launches(step, twin, (&recorded, &outcome.trail), weights)?),
         _ => None,
     };
     // Nothing compared, or a machine that does not reproduce the recording, proves nothing.

@@ -55,13 +55,22 @@ struct Engine {
     captured: bool,
     /// The step in which the host also writes `spare`.
     writes_spare: Option<u32>,
+    /// What `spare` holds from the beginning.
+    spare: f32,
     steps: u32,
 }
 
 impl Engine {
     fn new(captured: bool) -> Engine {
         let program = vec![Do::Add, Do::Squash];
-        Engine { prefill: program.clone(), decode: program, captured, writes_spare: None, steps: 3 }
+        Engine {
+            prefill: program.clone(),
+            decode: program,
+            captured,
+            writes_spare: None,
+            spare: 0.5,
+            steps: 3,
+        }
     }
 
     fn decoding(captured: bool, decode: &[Do]) -> Engine {
@@ -107,7 +116,7 @@ impl Engine {
             setup.push(Item::Capture { graph: id });
         }
         let mut writes: Vec<(BufferId, Values)> =
-            [(X, 0.25), (SPARE, 0.5), (OUT, 0.0)].map(|(b, v)| (b, [v; LENGTH])).to_vec();
+            [(X, 0.25), (SPARE, self.spare), (OUT, 0.0)].map(|(b, v)| (b, [v; LENGTH])).to_vec();
         for step in 0..=self.steps {
             let launches: &[Do] = match step {
                 0 => &[],
@@ -271,4 +280,17 @@ fn equal_runs_of_different_lengths_are_not_proven_identical() {
     }
     let verdict = explained(&long, &long, BUDGET).verdict;
     assert!(verdict.proven && verdict.kind == Kind::Identical);
+}
+
+/// Of two launches too many one adds nothing: leaving it out as well is no part of the proof.
+#[test]
+fn what_need_not_be_patched_is_not() {
+    let more = Engine { spare: 0.0, ..Engine::decoding(false, &[Do::Add, Do::More, Do::MoreY, Do::Squash]) };
+    let fewer = Engine { spare: 0.0, ..Engine::new(false) };
+    let report = explained(&more, &fewer, BUDGET);
+    let [cause] = &report.causes[..] else { panic!("{report:?}") };
+    assert_eq!((cause.patched, &cause.patches[..]), ("a", &["launch:2=skip".to_owned()][..]), "{report:?}");
+    let repaired: Vec<_> = cause.proof.iter().filter(|p| p.equals_other && p.executed == "a").collect();
+    assert_eq!(repaired.len(), 1, "{report:?}");
+    assert_eq!(repaired[0].patches, ["launch:2=skip"], "{report:?}");
 }

@@ -176,6 +176,16 @@ fn one_launch_more_changes_what_it_writes_alone() {
 }
 
 #[test]
+fn patched_memory_refuses_what_a_step_refuses() {
+    let (a, other) = (sample("graph-greedy"), sample("graph-sampled"));
+    let patches = ["last_codes=other".to_owned()];
+    let memory = patched_memory(&a, Some(&other), at(2), &patches, &weights()).unwrap_err();
+    let report = step(&a, Some(&other), at(2), &patches, &weights()).unwrap_err();
+    assert!(matches!(memory, ReplayError::NotComparable(_)), "{memory}");
+    assert_eq!(memory.to_string(), report.to_string());
+}
+
+#[test]
 fn patched_memory_agrees_with_the_step_report() {
     let (a, b) = (sample("graph-greedy"), sample("graph-stale-codes"));
     let patches = ["last_codes=other".to_owned()];

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: the real binary, run in a folder of its own.
 
+pub mod dumps;
 pub mod screen;
 
 use std::path::{Path, PathBuf};

@@ -52,6 +52,9 @@ fn demo_tells_the_whole_story_twice() {
             "planted",
             "lm_logits:mean",
             "no effect",
+            "stale-codes",
+            "at step.before: last_codes[0,0]",
+            "--at 2 \\\n     --patch last_codes=other\n",
             "verdict: unlaunched-capture, run A (proven)",
             "--patch graph:0-5=launch",
             "error[unlaunched-capture]",
@@ -103,6 +106,24 @@ fn demo_tells_the_whole_story_twice() {
         assert!(tried.contains(format!("{buffer}=other").as_str()), "{buffer} was not tried: {tried:?}");
     }
     assert!(guesses.iter().all(|g| g["step"]["equals_other"] == false));
+    let guess = &data["first_guess_planted"];
+    assert_eq!(guess["planted"], "stale-codes");
+    let first = &guess["diff"]["first"];
+    assert_eq!(
+        (&first["request"], &first["step"], &first["buffer"], &first["point"]),
+        (&1.into(), &2.into(), &"last_codes".into(), &"step.before".into()),
+        "{first}"
+    );
+    let follows = guess["diff"]["steps"].as_array().unwrap().iter().filter(|s| s["state"] != "identical");
+    assert!(follows.count() > 2, "{guess}");
+    assert_eq!(guess["steps"]["unpatched"]["equals_other"], false);
+    assert_eq!(guess["steps"]["patched"]["equals_other"], true);
+    assert_eq!(guess["steps"]["patched"]["patches"][0]["patch"], "last_codes=other");
+    assert_eq!(guess["steps"]["innocent"]["equals_other"], false);
+    assert_ne!(guess["steps"]["innocent"]["patches"][0]["patch"], "last_codes=other");
+    let shown = guess["commands"].as_array().unwrap();
+    assert_eq!(shown.iter().map(|c| c["exit_status"].as_i64().unwrap()).collect::<Vec<_>>(), [1, 0, 1]);
+    run_all(folder.path(), shown.iter().map(|c| (text(&c["command"]), c["exit_status"].as_i64())));
     let verdict = &data["explain"]["verdict"];
     assert_eq!(
         (&verdict["kind"], &verdict["proven"]),

@@ -1,6 +1,6 @@
 //! Two mistakes planted together, in the same step or in different ones: both are named among the causes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use twinstep_recorder::{Fault, Mode, RecordOptions};
 use twinstep_replayer::{ExplainReport, Kind, diff};
@@ -8,15 +8,6 @@ use twinstep_tests::in_memory::{
     SAMPLED, explain_pair, known_place, options_of, speak, stands_for, two_at_a_time,
 };
 use twinstep_traces::Trace;
-
-/// Where one of the two is not named, or named as something else: a pair here that is found after all fails
-/// the test as one does that is not here and is not found.
-const NOT_YET: &[[&str; 2]] = &[
-    ["codes-reallocated", "nan-in-padding"],
-    ["gate-baked", "nan-in-padding"],
-    ["reset-skipped", "padding-row"],
-    ["shared-pool", "wrong-graph"],
-];
 
 /// Those that show within a few steps of any text.
 fn early() -> Vec<Fault> {
@@ -72,21 +63,12 @@ fn with(options: &RecordOptions, mode: Mode, faults: &[Fault]) -> Trace {
     speak(&RecordOptions { mode, faults: faults.to_vec(), ..options.clone() })
 }
 
-/// Compares with what is expected.
+/// Fails with what was not found.
 fn settle(outcomes: &BTreeMap<[&'static str; 2], Option<String>>) {
-    let mut surprises = Vec::new();
-    let known: BTreeSet<_> = NOT_YET.iter().copied().collect();
-    for (pair, missed) in outcomes {
-        match (missed, known.contains(pair)) {
-            (Some(what), false) => surprises.push(format!("{pair:?} is not found: {what}")),
-            (None, true) => surprises.push(format!("{pair:?} is found and listed as not found")),
-            (Some(what), true) => println!("not yet: {pair:?}: {what}"),
-            (None, false) => {}
-        }
-    }
-    let found = outcomes.values().filter(|missed| missed.is_none()).count();
-    println!("{found} of {} pairs found", outcomes.len());
-    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+    let not_found = outcomes.iter().filter_map(|(pair, missed)| Some((pair, missed.as_ref()?)));
+    let not_found: Vec<String> = not_found.map(|(pair, what)| format!("{pair:?}: {what}")).collect();
+    println!("{} of {} pairs found", outcomes.len() - not_found.len(), outcomes.len());
+    assert!(not_found.is_empty(), "not found: {}", not_found.join("\n"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod fixture;
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::Command;
 
 use fixture::*;
@@ -16,7 +17,13 @@ fn lines(trace: &Trace) -> String {
     let mut line = |text: std::fmt::Arguments<'_>| writeln!(out, "{text}").unwrap();
     line(format_args!("run {} {} {}", told.run.tool, told.run.mode, told.run.prompt));
     for b in &told.buffers {
-        line(format_args!("buffer {} {} {} {}", b.name, b.generation, b.bytes, b.address.unwrap()));
+        line(format_args!(
+            "buffer {} {} {} {}",
+            b.name,
+            b.generation,
+            b.bytes,
+            b.address.map_or("None".to_owned(), |address| address.to_string())
+        ));
     }
     for program in &told.programs {
         let items: Vec<&str> = program.items.iter().map(item_word).collect();
@@ -66,10 +73,31 @@ fn item_word(item: &Item) -> &'static str {
     }
 }
 
+/// What another language reads of a file, and what this crate does, without trailing spaces.
+fn both(path: &Path) -> (Vec<String>, Vec<String>) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/read_twin.py");
+    let output = Command::new("python3")
+        .args(["-B", script])
+        .arg(path)
+        .env("PYTHONIOENCODING", "utf-8")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let trimmed = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    (trimmed(&String::from_utf8(output.stdout).unwrap()), trimmed(&lines(&Trace::open(path).unwrap())))
+}
+
+fn no_python() -> bool {
+    let none = Command::new("python3").arg("--version").output().is_err();
+    if none {
+        eprintln!("skipped: there is no python3 here");
+    }
+    none
+}
+
 #[test]
 fn another_language_reads_the_same() {
-    if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no python3 here");
+    if no_python() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -77,17 +105,21 @@ fn another_language_reads_the_same() {
     let closed = small_closed();
     for length in [closed.len(), closed.len() - 1, closed.len() / 2] {
         std::fs::write(&path, &closed[..length]).unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/read_twin.py");
-        let output = Command::new("python3")
-            .args(["-B", script])
-            .arg(&path)
-            .env("PYTHONIOENCODING", "utf-8")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let printed = String::from_utf8(output.stdout).unwrap();
-        let expected = lines(&Trace::open(&path).unwrap());
-        let trimmed = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
-        assert_eq!(trimmed(&printed), trimmed(&expected), "cut at {length} of {}", closed.len());
+        let (printed, expected) = both(&path);
+        assert_eq!(printed, expected, "cut at {length} of {}", closed.len());
+    }
+}
+
+/// Traces of another engine.
+#[test]
+fn another_language_reads_imported_traces() {
+    if no_python() {
+        return;
+    }
+    for name in ["imported/run.eager.twin", "imported/run.graph.twin"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name);
+        let (printed, expected) = both(&path);
+        assert!(printed.len() > 60 && printed.iter().any(|line| line == "program gap"), "{printed:#?}");
+        assert_eq!(printed, expected, "{name}");
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Args {
 }
 
 /// What is shown by default: the figure of the original report.
-pub(crate) const DEFAULT_STATISTIC: &str = "lm_logits:mean";
+const DEFAULT_BUFFER: &str = "lm_logits";
 
 pub(crate) fn compare(
     a: &std::path::Path,
@@ -83,8 +83,10 @@ fn compare_with(
         let hint = format!("{} is of rank {mine}", same.display());
         return Err(Failure::new("not-comparable", what).hint(hint));
     }
-    let default = [DEFAULT_STATISTIC.to_owned()];
-    let names = if stats.is_empty() { &default[..] } else { stats };
+    // Another engine need not have it.
+    let known = [&a, &b].iter().all(|trace| trace.find_buffer(DEFAULT_BUFFER, None).is_some());
+    let default = known.then(|| format!("{DEFAULT_BUFFER}:mean"));
+    let names = if stats.is_empty() { default.as_slice() } else { stats };
     let stats = names
         .iter()
         .map(|s| s.parse::<StatisticOf>())

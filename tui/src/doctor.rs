@@ -1,17 +1,24 @@
 //! `twinstep doctor`: what this machine can do.
 
+use std::ffi::OsString;
+
 use serde::Serialize;
 use twinstep_kernels::{Backend, CpuBackend, CudaBackend, self_test};
 use twinstep_recorder::Voice;
 
+use crate::attach::{library::Library, program};
 use crate::device::describe;
 use crate::failure::Failure;
 use crate::output::{Output, Status};
 
 /// Say what this machine can do, and check that it computes the contract's bits.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  twinstep doctor")]
-pub(crate) struct Args {}
+#[command(after_help = "Examples:\n  twinstep doctor\n  twinstep doctor --program python")]
+pub(crate) struct Args {
+    /// A program that shall be attached to: says whether it can be.
+    #[arg(long, value_name = "PROGRAM")]
+    program: Option<OsString>,
+}
 
 #[derive(Serialize)]
 struct Report {
@@ -21,6 +28,15 @@ struct Report {
     cpu: Device,
     cuda: Device,
     voice: Voices,
+    attach: Attach,
+}
+
+/// Whether a process can be recorded with `twinstep attach`.
+#[derive(Serialize)]
+struct Attach {
+    available: bool,
+    /// What is there, and for what is not what to do: a line each.
+    lines: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -53,7 +69,67 @@ fn look<B: Backend + 'static>(backend: Result<B, twinstep_kernels::Error>) -> De
     }
 }
 
-pub(crate) fn run(_: &Args, out: &mut Output) -> Result<Status, Failure> {
+/// The oldest driver whose graphs can be read: 12.0.
+const OLDEST_DRIVER: u32 = 12000;
+
+fn attaching(wanted: Option<&OsString>) -> Attach {
+    let mut report = Attach { available: true, lines: Vec::new() };
+    let told = |failure: &Failure| match &failure.hint {
+        Some(hint) => format!("{}; {hint}", failure.message),
+        None => failure.message.clone(),
+    };
+    match Library::find() {
+        Ok(library) => match library.probe(None) {
+            Ok(probe) => {
+                report.lines.push(format!("{} can be preloaded", library.path().display()));
+                match probe.driver {
+                    Ok(version) if version >= OLDEST_DRIVER => {
+                        let (major, minor) = (version / 1000, version % 1000 / 10);
+                        report.lines.push(format!("libcuda.so.1 is there, for CUDA {major}.{minor}"));
+                    }
+                    Ok(version) => {
+                        report.available = false;
+                        report.lines.push(format!(
+                            "libcuda.so.1 is too old: CUDA {}.{}; install a driver for 12.0 or newer (525)",
+                            version / 1000,
+                            version % 1000 / 10
+                        ));
+                    }
+                    Err(why) => {
+                        report.available = false;
+                        report
+                            .lines
+                            .push(format!("no driver: {why}; run it where the NVIDIA driver is installed"));
+                    }
+                }
+            }
+            Err(failure) => {
+                report.available = false;
+                // The hint there is to come here.
+                report.lines.push(format!(
+                    "{}; look for a sandbox or a loader that drops LD_PRELOAD, or a C library that is not glibc",
+                    failure.message
+                ));
+            }
+        },
+        Err(failure) => {
+            report.available = false;
+            report.lines.push(told(&failure));
+        }
+    }
+    if let Some(wanted) = wanted {
+        match program::check(wanted) {
+            Ok(()) => report.lines.push(format!("{} can be attached to", wanted.to_string_lossy())),
+            Err(failure) => {
+                report.available = false;
+                report.lines.push(told(&failure));
+            }
+        }
+    }
+    report
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let voice = match Voice::embedded() {
         Ok(_) => Voices { available: true, description: "embedded, all tensors in place".to_owned() },
         Err(error) => Voices { available: false, description: error.to_string() },
@@ -65,6 +141,7 @@ pub(crate) fn run(_: &Args, out: &mut Output) -> Result<Status, Failure> {
         cpu: look(CpuBackend::new()),
         cuda: look(CudaBackend::new()),
         voice,
+        attach: attaching(args.program.as_ref()),
     };
     let bits = |device: &Device| match device.same_bits {
         Some(true) => ", computes the contract's bits",
@@ -86,6 +163,10 @@ pub(crate) fn run(_: &Args, out: &mut Output) -> Result<Status, Failure> {
         bits(&report.cuda)
     ))?;
     out.line(format!("voice  {}  {}", mark(report.voice.available), report.voice.description))?;
+    for (i, line) in report.attach.lines.iter().enumerate() {
+        let head = if i == 0 { format!("attach {}", mark(report.attach.available)) } else { " ".repeat(10) };
+        out.line(format!("{head}  {line}"))?;
+    }
     if !report.cuda.available {
         out.line("Everything works without CUDA, with the same bits; traces recorded on a GPU replay here.")?;
     }

@@ -4,6 +4,7 @@
 
 mod app;
 mod assert;
+mod attach;
 mod check;
 mod demo;
 mod dev;
@@ -43,6 +44,7 @@ const GROUPS: &str = "\
 Record:
   demo    The whole story         twinstep demo
   record  Speak and record        twinstep record --text 'hello.' -o a.twin
+  attach  Record a program        twinstep attach -o a.twin -- python serve.py
 
 Look:
   tui     Both, side by side      twinstep tui a.twin b.twin   (or: twinstep a.twin b.twin)
@@ -91,6 +93,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Record(record::Args),
+    Attach(attach::Args),
     Info(info::Args),
     Log(log::Args),
     Print(print::Args),
@@ -109,7 +112,7 @@ enum Command {
 
 fn main() -> ExitCode {
     // clap's errors too must be a document where a program reads the output.
-    let json = std::env::args_os().skip(1).any(|a| a == "--json");
+    let json = std::env::args_os().skip(1).take_while(|a| a != "--").any(|a| a == "--json");
     let cli = match Cli::try_parse_from(with_default(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
@@ -122,6 +125,10 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args, &mut out),
         Command::Record(args) => record::run(&args, &mut out),
+        // Its exit status is the program's.
+        Command::Attach(args) => {
+            return attach::run(&args, &mut out).unwrap_or_else(|failure| trouble(&failure, cli.json));
+        }
         Command::Info(args) => info::run(&args, &mut out),
         Command::Log(args) => log::run(&args, &mut out),
         Command::Print(args) => print::run(&args, &mut out),

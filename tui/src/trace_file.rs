@@ -31,6 +31,10 @@ pub(crate) fn failed(error: &ReplayError) -> Failure {
         ReplayError::NotComparable(_) => {
             ("not-comparable", "compare runs of the same text, model, batch, sampling and rank")
         }
+        ReplayError::Numerics(_) => (
+            "numerics",
+            "explain it with the twinstep that recorded it, or record both runs again with this one",
+        ),
         ReplayError::Opaque(_) => ("opaque", "it can still be looked at and compared"),
         _ => ("input", "`twinstep verify RUN.twin` says what is damaged"),
     };

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
-use crate::{Failure, package, tools};
+use crate::{Failure, package, source_file, tools};
 
 /// The compiler's release. Another one may write other PTX for the same source.
 const RELEASE: &str = "V12.2.140";
@@ -31,8 +31,10 @@ pub(crate) fn with_compiler(body: fn() -> Result<ExitCode, Failure>) -> Result<E
 /// PTX of a family for compute capability 7.0, without the compiler's header comment.
 pub(crate) fn compile(family: &str) -> Result<String, Failure> {
     let mut source = String::new();
-    for name in ["contract.cuh".to_owned(), "transcendental.cuh".to_owned(), format!("{family}.cu")] {
-        let file = package().join("cuda").join(&name);
+    let headers = ["contract.cuh", "transcendental.cuh", "chunk_hash.cuh"];
+    let files = headers.map(|name| package().join("cuda").join(name));
+    for file in files.into_iter().chain([source_file(family)]) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
         let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         source.push_str(&format!("#line 1 \"{name}\"\n{text}\n"));
     }

@@ -1,4 +1,5 @@
-//! Builds and checks the PTX in `kernels/ptx/`, without a GPU and without a CUDA toolkit.
+//! Builds and checks the PTX in `kernels/ptx/`, and the one that `recorder/attach` loads into other programs,
+//! without a GPU and without a CUDA toolkit.
 //!
 //! ```text
 //! .ci/ptx-tools                                                  fetch the compiler and the assembler
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 /// What goes wrong while PTX is built or checked.
 type Failure = Box<dyn std::error::Error>;
 
-/// Families of kernels: the names of the files in `cuda/` and `ptx/`.
+/// Families of kernels: the names of the files in `cuda/` and `ptx/`, here or in [`ATTACH`].
 const FAMILIES: &[&str] = &[
     "attention",
     "codec",
@@ -30,8 +31,12 @@ const FAMILIES: &[&str] = &[
     "linear",
     "norm",
     "sample",
+    "snapshot",
     "state",
 ];
+
+/// The family that an attached process takes snapshots with, and its package, which has no need of this one.
+const ATTACH: (&str, &str) = ("snapshot", "../recorder/attach");
 
 /// The package's folder.
 fn package() -> &'static Path {
@@ -43,8 +48,17 @@ fn tools() -> PathBuf {
     package().join("../.wheels")
 }
 
+/// The folder that holds `cuda/` and `ptx/` with this family.
+fn home(family: &str) -> PathBuf {
+    if family == ATTACH.0 { package().join(ATTACH.1) } else { package().to_owned() }
+}
+
+fn source_file(family: &str) -> PathBuf {
+    home(family).join("cuda").join(family).with_extension("cu")
+}
+
 fn ptx_file(family: &str) -> PathBuf {
-    package().join("ptx").join(family).with_extension("ptx")
+    home(family).join("ptx").join(family).with_extension("ptx")
 }
 
 fn main() -> ExitCode {
@@ -64,7 +78,6 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<ExitCode, Failure> {
-    std::fs::create_dir_all(package().join("ptx"))?;
     for family in FAMILIES {
         let ptx = compile::compile(family)?;
         std::fs::write(ptx_file(family), &ptx)?;

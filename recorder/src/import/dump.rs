@@ -137,8 +137,8 @@ impl Dump {
                 let mut member = archive.by_index(index).map_err(|e| wrong(format!("damaged: {e}")))?;
                 let bytes = after_header(&mut member, array, wanted).map_err(&wrong)?;
                 // The member's checksum is compared where it ends.
-                let rest =
-                    io::copy(&mut member.take(1), &mut io::sink()).map_err(|e| wrong(e.to_string()))?;
+                let rest = io::copy(&mut member.take(1), &mut io::sink())
+                    .map_err(|e| wrong(format!("damaged: {e}")))?;
                 if rest > 0 {
                     return Err(wrong("it is longer than its header says".to_owned()));
                 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::array::Element;
+use twinstep_traces::DType;
+
+use super::array::{ArrayHeader, Element};
 use super::dump::{Array, Dump, Format};
 use super::error::ImportError;
 use super::map::Map;
@@ -42,6 +44,19 @@ pub(super) struct Located {
     pub(super) point: String,
     /// Of the buffer.
     pub(super) name: String,
+    /// The type that its bits are, where the map says so.
+    pub(super) dtype: Option<DType>,
+}
+
+impl Located {
+    /// Its header with the type that the map gives it.
+    pub(super) fn header(&self) -> ArrayHeader {
+        let header = self.array.header.clone();
+        match self.dtype {
+            Some(dtype) => ArrayHeader { element: Element::named(dtype), ..header },
+            None => header,
+        }
+    }
 }
 
 /// A folder, listed.
@@ -165,7 +180,7 @@ impl Folder {
         let alone = arrays.len() == 1;
         let before = self.arrays.len();
         let mut strange = 0;
-        for mut array in arrays {
+        for array in arrays {
             // Without a step in its path a file is of the whole run, and its keys say the steps.
             let own = if said.step.is_none() { recognise(&array.key) } else { Recognised::default() };
             let Some(step) = said.step.or(own.step) else {
@@ -183,7 +198,8 @@ impl Folder {
             if map.ignores(&array.key, &name) {
                 continue;
             }
-            if let Some(dtype) = map.dtype(&name) {
+            let dtype = map.dtype(&name);
+            if let Some(dtype) = dtype {
                 let (is, size) = (&array.header.element, dtype.size());
                 if is.bytes != size {
                     let what = format!(
@@ -194,11 +210,10 @@ impl Folder {
                     );
                     return Err(ImportError::Array { path: path.clone(), array: array.key, what });
                 }
-                array.header.element = Element { swap: is.swap, ..Element::named(dtype) };
             }
             let request = own.request.or_else(|| said.request.clone());
             let rank = own.rank.or(said.rank).unwrap_or(0);
-            self.arrays.push(Located { file, array, request, step, rank, point, name });
+            self.arrays.push(Located { file, array, request, step, rank, point, name, dtype });
         }
         if self.arrays.len() > COUNT_MAX {
             return Err(too_much(&self.path));

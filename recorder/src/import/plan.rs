@@ -280,14 +280,14 @@ impl Shapes {
         map: &Map,
         allowed: Allowed,
     ) -> Result<(usize, bool), ImportError> {
-        let header = &located.array.header;
+        let header = located.header();
         let mut is = PlannedBuffer {
             name: located.name.clone(),
             generation: 0,
             dtype: header.element.dtype,
             shape: header.stored_shape(),
             role: map.role(&located.name),
-            opaque: header.element.opaque.clone(),
+            opaque: header.element.opaque,
         };
         if let Some(&(index, since)) = self.now.get(&is.name) {
             is.generation = buffers[index].generation;

@@ -162,9 +162,7 @@ fn one(context: &Context<'_>, i: usize) -> Option<Cause> {
         Difference::View { op, operand } => arguments::view(context, family, op, operand),
         Difference::Unlaunched { side } => presence::unlaunched(context, family, *side),
         Difference::Missing { lacking, op } => presence::missing(context, family, *lacking, op),
-        Difference::Dispatch { side, launched, right } => {
-            presence::dispatch(context, family, *side, *launched, *right)
-        }
+        Difference::Dispatch { side, swaps } => presence::dispatch(context, family, *side, swaps),
         Difference::Memory { side, buffer, with } => memory::memory(context, *side, *buffer, *with),
     };
     cause.families = BTreeSet::from([i]);

@@ -50,8 +50,8 @@ pub(crate) enum Difference {
     Unlaunched { side: Side },
     /// Launches of one op that one side lacks.
     Missing { lacking: Side, op: String },
-    /// Another captured graph that would give the other run's launches.
-    Dispatch { side: Side, launched: u32, right: u32 },
+    /// Other captured graphs that would give the other run's launches: launched, right.
+    Dispatch { side: Side, swaps: Vec<(u32, u32)> },
     /// Two buffers in the same memory.
     Memory { side: Side, buffer: BufferId, with: BufferId },
 }
@@ -103,7 +103,7 @@ impl<'a> Pair<'a> {
 /// [`ReplayError::Read`] where the trace is damaged.
 pub(crate) fn families(pair: &Pair<'_>) -> Result<Vec<Family>, ReplayError> {
     let mut found = host_writes(pair);
-    state(pair, &mut found);
+    state(pair, &mut found)?;
     let mut program = arguments(pair);
     program.extend(presence(pair)?);
     for side in [Side::A, Side::B] {
@@ -164,8 +164,42 @@ fn host_writes(pair: &Pair<'_>) -> Vec<Family> {
     found
 }
 
+/// What one side's buffer holds when the step begins if its host makes the other run's writes in place of its
+/// own: what was there before them is there again where the other run writes nothing.
+///
+/// # Errors
+/// [`ReplayError::Read`] where the trace is damaged.
+fn with_writes_of_other(
+    pair: &Pair<'_>,
+    side: Side,
+    (id, twin): (BufferId, BufferId),
+    given: &[u8],
+) -> Result<Vec<u8>, ReplayError> {
+    let (step, other) = (pair.side(side), pair.side(side.other()));
+    let (own, theirs) = (net(step, id).0, net(other, twin).0);
+    let mut bytes = given.to_vec();
+    if own.keys().any(|offset| !theirs.contains_key(offset))
+        && let Some(earlier) = step.run.earlier(step.index, id)?
+    {
+        for offset in own.into_keys().map(|offset| offset as usize) {
+            if let (Some(byte), Some(was)) = (bytes.get_mut(offset), earlier.get(offset)) {
+                *byte = *was;
+            }
+        }
+    }
+    for (offset, value) in theirs {
+        if let Some(byte) = bytes.get_mut(offset as usize) {
+            *byte = value;
+        }
+    }
+    Ok(bytes)
+}
+
 /// State that differs where no difference in the step's host writes explains it.
-fn state(pair: &Pair<'_>, found: &mut Vec<Family>) {
+///
+/// # Errors
+/// [`ReplayError::Read`] where a trace is damaged.
+fn state(pair: &Pair<'_>, found: &mut Vec<Family>) -> Result<(), ReplayError> {
     let (a, b) = (pair.a, pair.b);
     let mut more = Vec::new();
     for (&id, x) in &a.before {
@@ -175,30 +209,35 @@ fn state(pair: &Pair<'_>, found: &mut Vec<Family>) {
         if x == y || x.len() != y.len() {
             continue;
         }
-        let written = if found.iter().any(|f| f.difference == (Difference::Writes { a: id, b: twin })) {
-            let (first_a, first_b) = (net(a, id).0, net(b, twin).0);
-            first_a.into_keys().chain(first_b.into_keys()).collect()
-        } else {
-            BTreeSet::new()
-        };
-        let unexplained =
-            x.len() != y.len() || (0..x.len()).any(|i| x[i] != y[i] && !written.contains(&(i as u64)));
-        if unexplained {
+        let written = found.iter().any(|f| f.difference == (Difference::Writes { a: id, b: twin }));
+        let explained = written
+            && with_writes_of_other(pair, Side::A, (id, twin), x)? == *y
+            && with_writes_of_other(pair, Side::B, (twin, id), y)? == *x;
+        if !explained {
             let into_a = vec![format!("{}=other", a.short_name(id))];
             let into_b = Some(vec![format!("{}=other", b.short_name(twin))]);
             more.push(Family::new(Difference::State { a: id, b: twin }, into_a, into_b));
         }
     }
     found.extend(more);
+    Ok(())
 }
 
-/// How an operand of aligned launches differs.
-fn operand(pair: &Pair<'_>, op: &str, va: &ViewRecord, vb: &ViewRecord) -> Option<Difference> {
+/// Whether two views are the same part of a buffer.
+fn same_part(va: &ViewRecord, vb: &ViewRecord) -> bool {
+    (va.offset, &va.shape, &va.strides, va.dtype) == (vb.offset, &vb.shape, &vb.strides, vb.dtype)
+}
+
+/// How an operand of aligned launches differs: in its buffer, in the part of it, or in both.
+fn operand(pair: &Pair<'_>, op: &str, va: &ViewRecord, vb: &ViewRecord) -> Vec<Difference> {
+    let mut found = Vec::new();
     if pair.pairing.of(va.buffer) != Some(vb.buffer) {
-        return Some(Difference::Binding { a: va.buffer, b: vb.buffer });
+        found.push(Difference::Binding { a: va.buffer, b: vb.buffer });
     }
-    let same = (va.offset, &va.shape, &va.strides, va.dtype) == (vb.offset, &vb.shape, &vb.strides, vb.dtype);
-    (!same).then(|| Difference::View { op: op.to_owned(), operand: va.name.clone() })
+    if !same_part(va, vb) {
+        found.push(Difference::View { op: op.to_owned(), operand: va.name.clone() });
+    }
+    found
 }
 
 /// Aligned launches that show a difference, and those of their operands that do.
@@ -216,7 +255,7 @@ fn arguments(pair: &Pair<'_>) -> Vec<Family> {
             }
         }
         for (va, vb) in x.views.iter().zip(&y.views) {
-            if let Some(difference) = operand(pair, &x.op, va, vb) {
+            for difference in operand(pair, &x.op, va, vb) {
                 let entry = found.entry(difference).or_default();
                 entry.0.push((i, j));
                 entry.1.insert((i, j, va.name.clone()));
@@ -233,10 +272,12 @@ fn arguments(pair: &Pair<'_>) -> Vec<Family> {
                 let step = pair.side(side);
                 let each = operands.iter().map(|(i, j, name)| {
                     let number = if side == Side::A { *i } else { *j };
-                    (step.launches[number].record.op.clone(), name.clone())
+                    // One that is bound elsewhere as well is two differences.
+                    let part = if rebound(pair, (*i, *j), name) { ".shape" } else { "" };
+                    (step.launches[number].record.op.clone(), name.clone(), part)
                 });
                 let each: BTreeSet<_> = each.collect();
-                each.into_iter().map(|(op, name)| format!("node:{op}.{name}=other")).collect()
+                each.into_iter().map(|(op, name, part)| format!("node:{op}.{name}{part}=other")).collect()
             }
         };
         let (into_a, into_b) = (patches(Side::A), Some(patches(Side::B)));
@@ -244,6 +285,17 @@ fn arguments(pair: &Pair<'_>) -> Vec<Family> {
         families.push(Family { difference, members, operands, into_a, into_b });
     }
     families
+}
+
+/// The views of an operand of aligned launches, in A and in B.
+fn views<'p>(pair: &'p Pair<'_>, (i, j): Member, name: &str) -> Option<(&'p ViewRecord, &'p ViewRecord)> {
+    let of = |launch: &'p StepLaunch| launch.record.views.iter().find(|v| v.name == name);
+    of(&pair.a.launches[i]).zip(of(&pair.b.launches[j]))
+}
+
+/// Whether an operand of aligned launches is bound to another buffer.
+fn rebound(pair: &Pair<'_>, member: Member, name: &str) -> bool {
+    views(pair, member, name).is_some_and(|(va, vb)| pair.pairing.of(va.buffer) != Some(vb.buffer))
 }
 
 /// One patch for all operands bound to a buffer where all of them are meant, else one each.
@@ -259,18 +311,19 @@ fn binding_patches(
         Side::B => (y, pair.pairing.of(x)),
     };
     let bound = step.launches.iter().flat_map(|l| &l.record.views).filter(|v| v.buffer == from).count();
-    match to {
-        Some(to) if bound == operands.len() => {
-            vec![format!("bind:{}={}", step.buffer_name(from), step.buffer_name(to))]
-        }
-        _ => operands
-            .iter()
-            .map(|(i, j, name)| {
-                let number = if side == Side::A { i } else { j };
-                format!("node:{number}.{name}=other")
-            })
-            .collect(),
+    if let Some(to) = to.filter(|_| bound == operands.len()) {
+        return vec![format!("bind:{}={}", step.buffer_name(from), step.buffer_name(to))];
     }
+    let each = operands.iter().map(|(i, j, name)| {
+        let number = if side == Side::A { i } else { j };
+        let part = views(pair, (*i, *j), name).is_some_and(|(va, vb)| same_part(va, vb));
+        match to {
+            // `other` would take the part as well, which is a difference of its own.
+            Some(to) if !part => format!("node:{number}.{name}={}", step.buffer_name(to)),
+            _ => format!("node:{number}.{name}=other"),
+        }
+    });
+    each.collect()
 }
 
 /// Graphs that a step captures and does not launch.
@@ -355,20 +408,70 @@ fn alike(node: &twinstep_traces::LaunchRecord, launch: &StepLaunch) -> bool {
         && node.views.iter().zip(&record.views).all(|(x, y)| x.shape == y.shape && x.name == y.name)
 }
 
-/// Another captured graph with which the programs are alike, or at least much more so; with what then still
+/// Other captured graphs with which the programs are alike, or at least much more so; with what then still
 /// differs.
+///
+/// # Errors
+/// [`ReplayError::Read`] where the trace is damaged.
 fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Vec<Family>>, ReplayError> {
+    let mut launches = pair.side(side).launches.clone();
+    let mut rest = program.to_vec();
+    let mut swaps = Vec::new();
+    // A step may launch several graphs, each the wrong one.
+    while let Some(better) = better_graph(pair, side, &launches, &rest)? {
+        swaps.push(better.swap);
+        (launches, rest) = (better.launches, better.rest);
+    }
+    if swaps.is_empty() {
+        return Ok(None);
+    }
+    swaps.sort_unstable();
+    let swap = swaps.iter().map(|(launched, right)| format!("graph:{launched}=graph:{right}")).collect();
+    let difference = Difference::Dispatch { side, swaps };
+    // The other run cannot launch this one's graphs: its launches take that one's arguments instead.
+    let of =
+        |f: &Family| if side == Side::A { f.into_b.clone().unwrap_or_default() } else { f.into_a.clone() };
+    let back: Vec<String> = program.iter().flat_map(of).collect();
+    let mut family = match side {
+        Side::A => Family::new(difference, swap, Some(back)),
+        Side::B => Family::new(difference, back, Some(swap)),
+    };
+    family.members = program.iter().flat_map(|f| f.members.clone()).collect();
+    Ok(Some([vec![family], rest].concat()))
+}
+
+/// A step with another graph in place of one that it launches.
+struct Better {
+    /// Launched, and in its place.
+    swap: (u32, u32),
+    launches: Vec<StepLaunch>,
+    /// What then still differs.
+    rest: Vec<Family>,
+}
+
+/// The graph in place of a launched one that leaves the fewest differences, where it takes away at least half
+/// of all, or half of the launched one's. `now` is what differs with these launches.
+fn better_graph(
+    pair: &Pair<'_>,
+    side: Side,
+    launches: &[StepLaunch],
+    now: &[Family],
+) -> Result<Option<Better>, ReplayError> {
     let differing = |families: &[Family]| families.iter().map(|f| f.members.len().max(1)).sum::<usize>();
-    let now = differing(program);
+    let before = differing(now);
     let step = pair.side(side);
-    let launched: BTreeSet<u32> = step.launches.iter().filter_map(|l| l.graph).map(|g| g.0).collect();
-    let mut best: Option<(usize, u32, u32, Vec<Family>)> = None;
+    let own = |member: &Member| if side == Side::A { member.0 } else { member.1 };
+    let launched: BTreeSet<u32> = launches.iter().filter_map(|l| l.graph).map(|g| g.0).collect();
+    let mut best: Option<(usize, Better)> = None;
     for &graph in &launched {
+        let of_graph = |n: usize| launches.get(n).is_some_and(|l| l.graph.is_some_and(|g| g.0 == graph));
+        let aligned = now.iter().filter(|f| !matches!(f.difference, Difference::Missing { .. }));
+        let here = aligned.flat_map(|f| &f.members).filter(|m| of_graph(own(m))).count();
         for other in step.trace().graphs().iter().filter(|g| !launched.contains(&g.id.0)) {
             let Ok(records) = nodes(step.trace(), other.id) else { continue };
-            let own = step.launches.iter().filter(|l| l.graph.is_some_and(|g| g.0 == graph)).count();
+            let length = (0..launches.len()).filter(|&n| of_graph(n)).count();
             // The same list of launches, on other operands: then numbers mean the same in both.
-            if records.len() != own || now == 0 {
+            if records.len() != length || before == 0 {
                 continue;
             }
             let mut records = records.into_iter();
@@ -380,12 +483,12 @@ fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Ve
                 },
                 _ => launch.clone(),
             };
-            let launches: Vec<StepLaunch> = step.launches.iter().map(swapped).collect();
+            let launches: Vec<StepLaunch> = launches.iter().map(swapped).collect();
             let swapped = RecordedStep {
                 run: step.run,
                 index: step.index,
                 record: step.record.clone(),
-                launches,
+                launches: launches.clone(),
                 before: State::new(),
                 after: State::new(),
                 live: step.live.clone(),
@@ -398,24 +501,14 @@ fn dispatch(pair: &Pair<'_>, side: Side, program: &[Family]) -> Result<Option<Ve
             let mut rest = arguments(&there);
             rest.extend(presence(&there)?);
             let left = differing(&rest);
-            if left * 2 <= now && best.as_ref().is_none_or(|b| left < b.0) {
-                best = Some((left, graph, other.id.0, rest));
+            let gain = before.saturating_sub(left);
+            let enough = gain * 2 >= before || (here > 0 && gain * 2 >= here);
+            if gain > 0 && enough && best.as_ref().is_none_or(|(known, _)| left < *known) {
+                best = Some((left, Better { swap: (graph, other.id.0), launches, rest }));
             }
         }
     }
-    let Some((_, launched, right, rest)) = best else { return Ok(None) };
-    let difference = Difference::Dispatch { side, launched, right };
-    let swap = vec![format!("graph:{launched}=graph:{right}")];
-    // The other run cannot launch this one's graph: its launches take that one's arguments instead.
-    let of =
-        |f: &Family| if side == Side::A { f.into_b.clone().unwrap_or_default() } else { f.into_a.clone() };
-    let back: Vec<String> = program.iter().flat_map(of).collect();
-    let mut family = match side {
-        Side::A => Family::new(difference, swap, Some(back)),
-        Side::B => Family::new(difference, back, Some(swap)),
-    };
-    family.members = program.iter().flat_map(|f| f.members.clone()).collect();
-    Ok(Some([vec![family], rest].concat()))
+    Ok(best.map(|(_, better)| better))
 }
 
 /// Buffers that share memory with another one here and not in the other run.
@@ -442,27 +535,30 @@ fn memory(pair: &Pair<'_>, side: Side) -> Vec<Family> {
     let used: Vec<BufferId> = used.into_iter().collect();
     let mut found = Vec::new();
     for (k, &later) in used.iter().enumerate() {
-        for &earlier in &used[..k] {
+        let with = |&earlier: &BufferId| {
             // Sharing what nobody writes here changes nothing in this step.
             if !(written.contains(&later) || written.contains(&earlier))
                 || !overlap(step.trace(), earlier, later)
             {
-                continue;
+                return false;
             }
             let twins = match side {
                 Side::A => pair.pairing.of(earlier).zip(pair.pairing.of(later)),
                 Side::B => pair.pairing.reversed_of(earlier).zip(pair.pairing.reversed_of(later)),
             };
-            if twins.is_some_and(|(x, y)| overlap(pair.side(side.other()).trace(), x, y)) {
-                continue;
-            }
-            let difference = Difference::Memory { side, buffer: later, with: earlier };
-            let own = vec![format!("memory:{}=own", step.short_name(later))];
-            found.push(match side {
-                Side::A => Family::new(difference, own, None),
-                Side::B => Family::new(difference, Vec::new(), Some(own)),
-            });
-        }
+            !twins.is_some_and(|(x, y)| overlap(pair.side(side.other()).trace(), x, y))
+        };
+        // Memory of its own is apart from all of them: they are one difference, named after the one that is
+        // written.
+        let others: Vec<BufferId> = used[..k].iter().copied().filter(with).collect();
+        let writer = others.iter().find(|earlier| written.contains(earlier));
+        let Some(&earlier) = writer.or(others.first()) else { continue };
+        let difference = Difference::Memory { side, buffer: later, with: earlier };
+        let own = vec![format!("memory:{}=own", step.short_name(later))];
+        found.push(match side {
+            Side::A => Family::new(difference, own, None),
+            Side::B => Family::new(difference, Vec::new(), Some(own)),
+        });
     }
     found
 }

@@ -134,10 +134,13 @@ pub(crate) fn describe(pair: &Pair<'_>, family: &Family) -> String {
         Difference::Missing { lacking, op } => {
             format!("{} has no {op}{count}, which the other run launches", lacking.name().to_uppercase())
         }
-        Difference::Dispatch { side, launched, right } => format!(
-            "{} launches graph {launched}; graph {right} is what the other run does",
-            side.name().to_uppercase()
-        ),
+        Difference::Dispatch { side, swaps } => {
+            let each = |(launched, right): &(u32, u32)| {
+                format!("launches graph {launched}; graph {right} is what the other run does")
+            };
+            let all: Vec<String> = swaps.iter().map(each).collect();
+            format!("{} {}", side.name().to_uppercase(), all.join(", and "))
+        }
         Difference::Memory { side, buffer, with } => {
             let step = pair.side(*side);
             format!(

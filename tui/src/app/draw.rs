@@ -123,9 +123,10 @@ fn title(app: &App, area: Rect, buf: &mut Buffer) {
             false => run.path.clone(),
         };
         pen.put(side.name(), style.patch(theme.head()));
-        pen.put(format!(" {path} ({} {}){state}  ", run.mode, run.backend), style);
+        let how = format!("{} {}", run.mode, run.backend);
+        pen.put(format!(" {path} ({}){state}  ", how.trim()), style);
     }
-    if let Some(run) = app.run(Side::A) {
+    if let Some(run) = app.run(Side::A).filter(|run| !run.prompt.is_empty()) {
         pen.put(format!("\"{}\"", run.prompt), theme.dim());
     }
 }

@@ -27,6 +27,9 @@ const GUESSES: [(&str, &[&str]); 2] = [
         &["seq_lens=other", "positions=other", "block_table=other", "slot_mapping=other"],
     ),
 ];
+/// The first guess as a fault, and the patch that makes it right.
+const GUESS_FAULT: &str = "stale-codes";
+const GUESS_CURE: &str = "last_codes=other";
 /// What the guess about metadata names first.
 const INNOCENT: &str = "seq_lens=other";
 
@@ -47,6 +50,8 @@ struct Document<'a> {
     place_of_step_2: Places,
     steps: Steps,
     guesses: Vec<Guess>,
+    /// What the first guess looks like where it holds.
+    first_guess_planted: Planted<'a>,
     explain: &'a ExplainReport,
     commands: &'a [explain::Command],
     check: &'a CheckReport,
@@ -77,6 +82,16 @@ struct Guess {
     step: StepReport,
 }
 
+/// A fault planted in another run, beside the clean eager one: its first divergence, and step 2 executed again.
+#[derive(Serialize)]
+struct Planted<'a> {
+    planted: &'static str,
+    recording: &'a record::Report,
+    diff: DiffReport,
+    steps: Steps,
+    commands: Vec<explain::Command>,
+}
+
 /// The request after the one with the cause.
 #[derive(Serialize)]
 struct SecondRequest {
@@ -97,11 +112,16 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// `step` on A against B, as one types it.
+    fn step_command(&self, at: &str, patches: &[String]) -> String {
+        let words: String = patches.iter().map(|p| format!(" --patch {p}")).collect();
+        format!("twinstep step {} {} --at {at}{words}", self.a.display(), self.b.display())
+    }
+
     /// `step` on A against B, shown.
     fn step(&self, out: &mut Output, at: &str, patches: &[String]) -> Result<StepReport, Failure> {
         let report = step::execute(self.a, Some(self.b), at, patches, &self.weights)?;
-        let words: String = patches.iter().map(|p| format!(" --patch {p}")).collect();
-        typed(out, &format!("twinstep step {} {} --at {at}{words}", self.a.display(), self.b.display()))?;
+        typed(out, &self.step_command(at, patches))?;
         printed(out, &step::show(&report, width()))?;
         Ok(report)
     }
@@ -163,17 +183,28 @@ pub(crate) fn run(device: Device, out: &mut Output) -> Result<Status, Failure> {
         },
     )?;
 
-    out.line("\n4. The cause, searched for")?;
+    out.line("\n4. What the first guess would have looked like")?;
+    said(
+        out,
+        &format!(
+            "That mistake planted alone ({GUESS_FAULT}), in the graph run: the captured path lacks the host's copy of \
+             prefill's codes, and step 2 reads the seed."
+        ),
+    )?;
+    recordings.push(speech.record(ModeName::Graph, GUESS_FAULT, Some(GUESS_FAULT))?);
+    let guess = first_guess(&recordings[3], &eager, out)?;
+
+    out.line("\n5. The cause of the report's run, searched for")?;
     let found = explain::compare(&piecewise, &graph, None, BUDGET, &RuleSet::new(None)?, &pair.weights)?;
     let commands = explain::commands((&piecewise, &graph), None, &found);
     typed(out, &format!("twinstep explain {} {}", piecewise.display(), graph.display()))?;
     printed(out, &explain::show(&found, &commands, width()))?;
 
-    out.line("\n5. The proof, by hand: the captured graphs launched as well")?;
+    out.line("\n6. The proof, by hand: the captured graphs launched as well")?;
     let cure = found.causes.first().map_or(Vec::new(), |cause| cure(&cause.patches));
     let patched = pair.step(out, "2", &cure)?;
 
-    out.line("\n6. The same from that run alone, without the other")?;
+    out.line("\n7. The same from that run alone, without the other")?;
     let alone = open(&piecewise)?;
     let check = check::look(&alone, &RuleSet::new(None)?)?;
     typed(out, &format!("twinstep check {}", piecewise.display()))?;
@@ -184,16 +215,16 @@ pub(crate) fn run(device: Device, out: &mut Output) -> Result<Status, Failure> {
         printed(out, &[format!("... {} findings in all", check.findings.len())])?;
     }
 
-    out.line("\n7. The second request of the same run")?;
+    out.line("\n8. The second request of the same run")?;
     let second = second_request(&pair, &faulty, out)?;
 
     let wavs: Vec<PathBuf> = recordings.iter().filter_map(|r| r.wav.clone()).collect();
-    out.line("\n8. Listen")?;
+    out.line("\n9. Listen")?;
     for wav in &wavs {
         said(out, &wav.display().to_string())?;
     }
 
-    out.line("\n9. What this is")?;
+    out.line("\n10. What this is")?;
     said(out, WHAT_IT_IS)?;
     said(out, "On the real machine the reporter could decide in three ways, none of them tried here:")?;
     for decision in &DECISIONS {
@@ -214,6 +245,7 @@ pub(crate) fn run(device: Device, out: &mut Output) -> Result<Status, Failure> {
         && innocent.equals_other == Some(false)
         && patched.equals_other == Some(true)
         && (verdict.kind, verdict.proven) == (Kind::UnlaunchedCapture, true)
+        && guess.holds()
         && check.findings.iter().any(|f| f.kind == Kind::UnlaunchedCapture)
         && second.same_samples
         && second.patched.equals_other == Some(true);
@@ -230,6 +262,7 @@ pub(crate) fn run(device: Device, out: &mut Output) -> Result<Status, Failure> {
         place_of_step_2: places,
         steps: Steps { unpatched, patched, innocent },
         guesses,
+        first_guess_planted: guess,
         explain: &found,
         commands: &commands,
         check: &check,
@@ -239,6 +272,54 @@ pub(crate) fn run(device: Device, out: &mut Output) -> Result<Status, Failure> {
         next,
     })?;
     Ok(if held { Status::Same } else { Status::Differs })
+}
+
+impl Planted<'_> {
+    /// It diverges first in the codes of step 2, and only they make step 2 equal to the other run's.
+    fn holds(&self) -> bool {
+        let first = self.diff.first.as_ref();
+        first.is_some_and(|f| (f.request, f.step, f.buffer.as_str()) == (1, 2, "last_codes"))
+            && self.steps.unpatched.equals_other == Some(false)
+            && self.steps.patched.equals_other == Some(true)
+            && self.steps.innocent.equals_other == Some(false)
+    }
+}
+
+/// The first guess planted: where that run first differs from the eager one, and what makes it right.
+fn first_guess<'a>(
+    recording: &'a record::Report,
+    eager: &Path,
+    out: &mut Output,
+) -> Result<Planted<'a>, Failure> {
+    let planted = trace(GUESS_FAULT);
+    let pair = Pair { a: &planted, b: eager, weights: Weights::new(None) };
+    let diff = pair.diff(out)?;
+    let mut commands = Vec::new();
+    let mut step = |out: &mut Output, patch: Option<&str>, shows: &str| {
+        let patches: Vec<String> = patch.map(str::to_owned).into_iter().collect();
+        let report = pair.step(out, "2", &patches)?;
+        let exit_status =
+            if report.equals_other == Some(true) { Status::Same } else { Status::Differs } as u8;
+        let (command, shows) = (pair.step_command("2", &patches), shows.to_owned());
+        commands.push(explain::Command { command, exit_status, shows });
+        Ok::<_, Failure>(report)
+    };
+    let unpatched = step(out, None, "as recorded it differs")?;
+    let patched = step(out, Some(GUESS_CURE), "with the other run's codes it equals the other run")?;
+    let innocent = step(out, Some(INNOCENT), "with an innocent buffer patched it still differs")?;
+    let steps = Steps { unpatched, patched, innocent };
+    let planted = Planted { planted: GUESS_FAULT, recording, diff, steps, commands };
+    said(
+        out,
+        match planted.holds() {
+            true => {
+                "So it would have shown: in last_codes, before any launch of step 2. The report's run does not look \
+                 like that."
+            }
+            false => "It has not come out as it should.",
+        },
+    )?;
+    Ok(planted)
 }
 
 /// `graph:0=launch graph:1=launch` in one patch, as one would type it.

@@ -171,25 +171,25 @@ pub(super) fn missing(context: &Context<'_>, family: &Family, lacking: Side, op:
     cause
 }
 
-pub(super) fn dispatch(
-    context: &Context<'_>,
-    family: &Family,
-    side: Side,
-    launched: u32,
-    right: u32,
-) -> Cause {
+/// Other graphs than those that the step should launch: pairs of the launched one and the right one.
+pub(super) fn dispatch(context: &Context<'_>, family: &Family, side: Side, swaps: &[(u32, u32)]) -> Cause {
     let step = context.pair.side(side);
-    let label =
-        |id: u32| step.trace().graph(twinstep_traces::GraphId(id)).map_or(String::new(), |g| g.label.clone());
+    let named = |id: u32| {
+        let graph = step.trace().graph(twinstep_traces::GraphId(id));
+        format!("graph {id} ({})", graph.map_or(String::new(), |g| g.label.clone()))
+    };
+    let launched: Vec<String> = swaps.iter().map(|swap| named(swap.0)).collect();
+    let right: Vec<String> = swaps.iter().map(|swap| named(swap.1)).collect();
     let sentence = format!(
-        "{} launches graph {launched} ({}) where graph {right} ({}) is what {} runs",
+        "{} launches {} where {} {} what {} runs",
         context.letter(side),
-        label(launched),
-        label(right),
+        launched.join(" and "),
+        right.join(" and "),
+        if right.len() > 1 { "are" } else { "is" },
         context.letter(side.other())
     );
     let mut cause = cause(Kind::WrongDispatch, Some(side), sentence);
-    cause.graph = Some(launched);
+    cause.graph = swaps.first().map(|swap| swap.0);
     cause.node = context.numbers(family, side).into_iter().min().map(|n| (side, n));
     cause.buffers = first_outputs(context.pair);
     cause

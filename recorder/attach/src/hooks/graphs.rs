@@ -1,0 +1,197 @@
+//! Graphs: instantiated, updated, launched, destroyed.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use super::{hooks, legacy, per_thread};
+use crate::attached::{Attached, driver_did};
+use crate::contents::{self, Contents};
+use crate::driver::{self, CUgraph, CUgraphExec, CUgraphNode, CUresult, CUstream, SUCCESS};
+use crate::events::{Event, Kind};
+use crate::reexecute::kept::pointers;
+use crate::session::Planned;
+use crate::snapshot::Ticket;
+
+/// Between the two halves of a launch's wrapper.
+struct Launching {
+    planned: Planned,
+    before: Option<Ticket>,
+}
+
+fn before_launch(attached: &Attached, exec: CUgraphExec, stream: CUstream) -> Option<Launching> {
+    if attached.capturing(stream) {
+        // It becomes a node of the graph under capture and runs with that.
+        return None;
+    }
+    let planned = {
+        let mut session = attached.session();
+        if !session.recording() {
+            return None;
+        }
+        session.plan_launch(exec, stream)?
+    };
+    attached.note_device();
+    Some(Launching { planned, before: attached.snapshot(stream) })
+}
+
+fn after_launch(attached: &Attached, launching: Launching, stream: CUstream, result: CUresult) {
+    let Launching { planned, before } = launching;
+    let after = if result == SUCCESS { attached.snapshot(stream) } else { None };
+    let mut session = attached.session();
+    if planned.ends_step {
+        session.push(Event::StepEnd(Kind::ByItself));
+    }
+    match (planned.graph, result) {
+        (Some(graph), SUCCESS) => {
+            session.push(Event::GraphLaunch { graph, stream: planned.stream, before, after });
+        }
+        (Some(graph), error) => {
+            let text = format!("the launch of graph {} failed: CUDA error {error}", graph.0);
+            session.push(Event::Mark(text));
+        }
+        (None, _) => {}
+    }
+}
+
+/// A launch with our part around it.
+fn launch(exec: CUgraphExec, stream: CUstream, real: impl FnOnce() -> CUresult) -> CUresult {
+    let launching = driver_did(|attached| before_launch(attached, exec, stream)).flatten();
+    let result = real();
+    if let Some(launching) = launching {
+        driver_did(|attached| after_launch(attached, launching, stream, result));
+    }
+    result
+}
+
+/// Keeps a copy of the graph for prefixes of it.
+fn keep(attached: &Attached, exec: CUgraphExec, graph: CUgraph, contents: &Contents) {
+    let pointers = pointers(contents, &attached.session().memory);
+    attached.kept.keep(exec, graph, contents.nodes.len(), pointers);
+}
+
+/// A graph was instantiated.
+unsafe fn instantiated(exec: *mut CUgraphExec, graph: CUgraph, result: CUresult) {
+    if result != SUCCESS || exec.is_null() {
+        return;
+    }
+    driver_did(|attached| {
+        attached.note_device();
+        let contents = contents::read(graph);
+        // SAFETY: the driver has just written there.
+        let exec = unsafe { *exec };
+        keep(attached, exec, graph, &contents);
+        attached.change(|session| session.instantiated(exec, contents));
+    });
+}
+
+fn updated(exec: CUgraphExec, graph: CUgraph, result: CUresult) {
+    if result == SUCCESS {
+        driver_did(|attached| {
+            let contents = contents::read(graph);
+            keep(attached, exec, graph, &contents);
+            attached.change(|session| session.updated(exec, contents));
+        });
+    }
+}
+
+fn set_in_place(exec: CUgraphExec, result: CUresult) {
+    if result == SUCCESS {
+        driver_did(|attached| attached.session().set_in_place(exec));
+    }
+}
+
+hooks! {
+    fn cuGraphLaunch(exec: CUgraphExec, stream: CUstream) {
+        // SAFETY: the program's own arguments.
+        launch(exec, legacy(stream), || unsafe { driver::cuGraphLaunch(exec, stream) })
+    }
+
+    fn cuGraphLaunch_ptsz(exec: CUgraphExec, stream: CUstream) {
+        // SAFETY: the program's own arguments.
+        launch(exec, per_thread(stream), || unsafe { driver::cuGraphLaunch_ptsz(exec, stream) })
+    }
+
+    fn cuGraphInstantiate(exec: *mut CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, log: *mut c_char,
+        bytes: usize) {
+        // SAFETY: the program's own arguments.
+        unsafe {
+            let result = driver::cuGraphInstantiate(exec, graph, node, log, bytes);
+            instantiated(exec, graph, result);
+            result
+        }
+    }
+
+    fn cuGraphInstantiate_v2(exec: *mut CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, log: *mut c_char,
+        bytes: usize) {
+        // SAFETY: the program's own arguments.
+        unsafe {
+            let result = driver::cuGraphInstantiate_v2(exec, graph, node, log, bytes);
+            instantiated(exec, graph, result);
+            result
+        }
+    }
+
+    fn cuGraphInstantiateWithFlags(exec: *mut CUgraphExec, graph: CUgraph, flags: u64) {
+        // SAFETY: the program's own arguments.
+        unsafe {
+            let result = driver::cuGraphInstantiateWithFlags(exec, graph, flags);
+            instantiated(exec, graph, result);
+            result
+        }
+    }
+
+    fn cuGraphInstantiateWithParams(exec: *mut CUgraphExec, graph: CUgraph, params: *mut c_void) {
+        // SAFETY: the program's own arguments.
+        unsafe {
+            let result = driver::cuGraphInstantiateWithParams(exec, graph, params);
+            instantiated(exec, graph, result);
+            result
+        }
+    }
+
+    fn cuGraphInstantiateWithParams_ptsz(exec: *mut CUgraphExec, graph: CUgraph, params: *mut c_void) {
+        // SAFETY: the program's own arguments.
+        unsafe {
+            let result = driver::cuGraphInstantiateWithParams_ptsz(exec, graph, params);
+            instantiated(exec, graph, result);
+            result
+        }
+    }
+
+    fn cuGraphExecDestroy(exec: CUgraphExec) {
+        // Before the real call: once it has returned, another thread may be given the same address.
+        driver_did(|attached| {
+            attached.kept.forget(exec);
+            attached.session().destroyed(exec);
+        });
+        // SAFETY: the program's own arguments.
+        unsafe { driver::cuGraphExecDestroy(exec) }
+    }
+
+    fn cuGraphExecUpdate(exec: CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, outcome: *mut c_int) {
+        // SAFETY: the program's own arguments.
+        let result = unsafe { driver::cuGraphExecUpdate(exec, graph, node, outcome) };
+        updated(exec, graph, result);
+        result
+    }
+
+    fn cuGraphExecUpdate_v2(exec: CUgraphExec, graph: CUgraph, outcome: *mut c_void) {
+        // SAFETY: the program's own arguments.
+        let result = unsafe { driver::cuGraphExecUpdate_v2(exec, graph, outcome) };
+        updated(exec, graph, result);
+        result
+    }
+
+    fn cuGraphExecKernelNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *const c_void) {
+        // SAFETY: the program's own arguments.
+        let result = unsafe { driver::cuGraphExecKernelNodeSetParams(exec, node, params) };
+        set_in_place(exec, result);
+        result
+    }
+
+    fn cuGraphExecKernelNodeSetParams_v2(exec: CUgraphExec, node: CUgraphNode, params: *const c_void) {
+        // SAFETY: the program's own arguments.
+        let result = unsafe { driver::cuGraphExecKernelNodeSetParams_v2(exec, node, params) };
+        set_in_place(exec, result);
+        result
+    }
+}

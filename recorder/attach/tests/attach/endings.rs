@@ -1,0 +1,135 @@
+//! However a program ends, what was committed can be read; whatever happens to the disk, the program goes on.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use twinstep_traces::{Item, Trace};
+
+use crate::engine::{
+    Run, all_items, alone, attach, codes, engine, files, open, record, steps, twinstep, value,
+};
+
+#[test]
+fn endings_without_a_farewell_leave_a_readable_trace() {
+    for scenario in ["_exit", "abort", "kill"] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = record(folder.path(), &[], ["proc", scenario, "8"]);
+        let trace = open(folder.path(), "run.twin");
+        assert!(!trace.complete(), "{scenario}");
+        let steps = steps(&trace);
+        // The last step is not over until the next begins.
+        assert!(steps.len() >= 7, "{scenario}: {} steps", steps.len());
+        for (step, line) in steps.iter().zip(run.stdout.lines()) {
+            assert_eq!(codes(&value(&trace, step, "step.after", "g0.n0.p0")), line, "{scenario}");
+        }
+        assert!(run.stderr.contains("not closed"), "{scenario}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn sigkill_at_any_moment_leaves_a_readable_trace() {
+    let mut cut_short = 0;
+    for (i, delay_ms) in [20, 40, 80, 150, 300].into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        // Killed from outside, in whatever both threads do.
+        let script = format!(
+            "{} proc forever 0 & child=$!; sleep {}; kill -9 $child; wait $child; exit 0",
+            engine("proc").display(),
+            f64::from(delay_ms) / 1000.0
+        );
+        let mut command = twinstep(folder.path(), &["attach", "-o", "run.twin", "--", "sh", "-c", &script]);
+        let run: Run = command.output().unwrap().into();
+        assert_eq!(run.status, Some(0), "{run:#?}");
+        if !files(folder.path()).contains(&"run.twin".to_owned()) {
+            continue;
+        }
+        let trace = open(folder.path(), "run.twin");
+        assert!(!trace.complete());
+        let steps = steps(&trace);
+        cut_short += usize::from(!steps.is_empty());
+        for (step, line) in steps.iter().zip(run.stdout.lines()) {
+            assert_eq!(codes(&value(&trace, step, "step.after", "g0.n0.p0")), line, "kill {i}");
+        }
+    }
+    assert!(cut_short >= 2, "no kill fell into a recording: {cut_short}");
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = alone(folder.path(), ["proc", "loop", "400"]);
+    let mut limited = twinstep(folder.path(), &[]);
+    let program = limited.get_program().to_owned();
+    let environment: Vec<_> =
+        limited.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
+    limited = std::process::Command::new("sh");
+    // 64 blocks of 512 bytes.
+    limited.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(program);
+    limited.args(["attach", "-o", "run.twin", "--"]).arg(engine("proc")).args(["proc", "loop", "400"]);
+    let run: Run =
+        limited.envs(environment).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap().into();
+    assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{}", run.stderr);
+    assert!(run.stderr.contains("recording ended"), "{}", run.stderr);
+    let trace = open(folder.path(), "run.twin");
+    assert!(!trace.complete() && !steps(&trace).is_empty());
+    assert!(steps(&trace).len() < 400);
+}
+
+#[test]
+fn a_program_without_cuda_is_told_in_one_line_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["dlsym", "no-cuda", "1"]);
+    assert_eq!(run.stderr, "twinstep: nothing was recorded: the program never initialised CUDA\n");
+    assert_eq!(run.status, Some(7));
+    assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[test]
+fn an_older_trace_is_replaced_only_when_asked_for_and_only_once_there_is_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.twin");
+    std::fs::write(&path, "precious").unwrap();
+    let refused: Run = attach(folder.path(), &[], ["dlsym", "loop", "2"]).output().unwrap().into();
+    assert_eq!((refused.status, refused.stdout.as_str()), (Some(2), ""), "{refused:#?}");
+    assert!(refused.stderr.contains("--force"), "{refused:#?}");
+    // No CUDA, no trace: the old file stays.
+    attach(folder.path(), &["--force"], ["dlsym", "no-cuda", "2"]).output().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    let replaced: Run = attach(folder.path(), &["--force"], ["dlsym", "loop", "2"]).output().unwrap().into();
+    assert_eq!(replaced.status, Some(0), "{replaced:#?}");
+    assert_eq!(steps(&open(folder.path(), "run.twin")).len(), 2);
+    assert_eq!(files(folder.path()), ["run.twin"]);
+}
+
+#[test]
+fn a_second_process_never_takes_the_first_ones_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("{0} dlsym loop 2; {0} dlsym loop 3", engine("dlsym").display());
+    let mut command =
+        twinstep(folder.path(), &["attach", "-o", "run.twin", "--force", "--", "sh", "-c", &script]);
+    assert!(command.output().unwrap().status.success());
+    let counts: Vec<usize> =
+        files(folder.path()).iter().map(|name| steps(&open(folder.path(), name)).len()).collect();
+    assert_eq!(counts.len(), 2);
+    assert_eq!(counts.iter().sum::<usize>(), 5);
+    assert_eq!(steps(&open(folder.path(), "run.twin")).len(), 2);
+}
+
+#[test]
+fn a_reader_sees_committed_steps_while_the_program_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = attach(folder.path(), &[], ["proc", "forever", "0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let path = folder.path().join("run.twin");
+    let seen = (0..400).any(|_| {
+        std::thread::sleep(Duration::from_millis(25));
+        Trace::open(&path).is_ok_and(|trace| steps(&trace).len() > 20)
+    });
+    // What ends attach is passed on to the program.
+    std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    let status = child.wait().unwrap();
+    assert!(seen);
+    assert_eq!(status.code(), Some(128 + 15));
+    let all = all_items(&open(folder.path(), "run.twin"));
+    assert!(!all.iter().any(|item| matches!(item, Item::Gap { .. })));
+}

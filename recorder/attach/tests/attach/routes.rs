@@ -1,0 +1,110 @@
+//! Every way in which a program gets the driver's functions.
+
+use twinstep_traces::{Item, StepKind};
+
+use crate::engine::{all_items, attach, codes_are_as_printed, items, open, points, record, steps};
+
+#[test]
+fn every_route_is_recorded_and_changes_nothing() {
+    for route in ["linked", "dlsym", "proc", "proc-old", "thread"] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = record(folder.path(), &[], [route, "loop", "6"]);
+        let trace = open(folder.path(), "run.twin");
+        assert!(trace.complete(), "{route}");
+        assert_eq!(
+            (trace.run().mode.as_str(), trace.run().device.name.as_str()),
+            ("graph", "stub on host memory")
+        );
+        codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+        for (i, step) in steps(&trace).iter().enumerate() {
+            assert_eq!((step.kind, step.request, step.step), (StepKind::Decode, 1, i as u32 + 1), "{route}");
+            assert_eq!(points(step), ["step.before", "step.after"], "{route}");
+            let launches =
+                items(&trace, step).iter().filter(|i| matches!(i, Item::GraphLaunch { .. })).count();
+            assert_eq!(launches, 1, "{route}");
+        }
+    }
+}
+
+#[test]
+fn a_graph_holds_its_kernels_with_parameters_and_the_buffers_they_point_to() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &[], ["proc", "loop", "2"]);
+    let trace = open(folder.path(), "run.twin");
+    let program = trace.program(trace.graphs()[0].program).unwrap();
+    let kernels: Vec<_> =
+        program.items.iter().filter_map(|i| if let Item::Opaque(o) = i { Some(o) } else { None }).collect();
+    assert_eq!(kernels.len(), 3, "{:?}", program.items);
+    assert!(kernels[0].kernel.starts_with("embed_kernel("), "{}", kernels[0].kernel);
+    assert_eq!((kernels[0].grid, kernels[0].block), ([1; 3], [32, 1, 1]));
+    assert_eq!(kernels[0].parameters[2], 4u32.to_le_bytes());
+    let named = |parameter| {
+        let (.., view) = kernels[1].operands.iter().find(|(p, ..)| *p == parameter).unwrap();
+        trace.buffer(view.buffer).unwrap().name.clone()
+    };
+    // The step kernel reads what the embedding wrote: one buffer, one name.
+    assert_eq!((named(0), named(1)), ("g0.n1.p0".to_owned(), "g0.n0.p1".to_owned()));
+}
+
+#[test]
+fn kernels_outside_graphs_are_recorded_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &["--launches"], ["proc", "eager", "3"]);
+    let trace = open(folder.path(), "run.twin");
+    let all = all_items(&trace);
+    let kernels = all.iter().filter(|item| matches!(item, Item::Opaque(o) if !o.operands.is_empty()));
+    assert_eq!(kernels.count(), 9, "three steps of three kernels");
+
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &[], ["proc", "eager", "3"]);
+    let all = all_items(&open(folder.path(), "run.twin"));
+    assert!(!all.iter().any(|item| matches!(item, Item::Opaque(_))));
+}
+
+#[test]
+fn two_graphs_on_two_streams_have_points_of_their_own_and_events_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "streams", "5"]);
+    let trace = open(folder.path(), "run.twin");
+    codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    for step in steps(&trace) {
+        assert_eq!(
+            points(&step),
+            [
+                "step.before",
+                "graph.0.before",
+                "graph.0.after",
+                "graph.1.before",
+                "graph.1.after",
+                "step.after"
+            ]
+        );
+        let items = items(&trace, &step);
+        let streams: Vec<u32> = items
+            .iter()
+            .filter_map(|i| if let Item::GraphLaunch { stream, .. } = i { Some(*stream) } else { None })
+            .collect();
+        assert_eq!(streams.len(), 2);
+        assert_ne!(streams[0], streams[1]);
+        let events = items.iter().filter(|i| matches!(i, Item::EventRecord { .. } | Item::EventWait { .. }));
+        assert_eq!(events.count(), 4);
+    }
+}
+
+#[test]
+fn a_run_can_be_compared_with_an_unrecorded_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = attach(folder.path(), &["--check-undisturbed"], ["proc", "loop", "3"]);
+    let run: crate::engine::Run = command.output().unwrap().into();
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    assert!(run.stderr.contains("undisturbed: both runs emitted the same"), "{run:#?}");
+    assert_eq!(run.stdout.lines().count(), 3, "the unrecorded run's output is not shown");
+
+    // A program that is not equal to itself.
+    let mut command =
+        crate::engine::twinstep(folder.path(), &["attach", "-o", "b.twin", "--check-undisturbed"]);
+    let run: crate::engine::Run =
+        command.args(["--", "sh", "-c", "echo $$; exit 0"]).output().unwrap().into();
+    assert_eq!(run.status, Some(1), "{run:#?}");
+    assert!(run.stderr.contains("NOT the same: standard output differs"), "{run:#?}");
+}

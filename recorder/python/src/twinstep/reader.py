@@ -1,0 +1,309 @@
+"""Reads a trace: records as objects, buffers as arrays over the mapped file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from . import encoding, layout, records
+from .errors import TraceError
+from .recovery import parse_snapshot, recover
+
+# A buffer read whole, as FORMAT.md limits it.
+_MAX_READ_BYTES = 4 << 30
+
+_NUMPY = {
+    "f32": "<f4", "f16": "<f2", "bf16": "<u2", "i64": "<i8", "i32": "<i4",
+    "u32": "<u4", "u64": "<u8", "u8": "|u1", "bool": "|b1",
+}  # fmt: skip
+
+
+class Values(np.ndarray):
+    """An array with the format's name of its element type.
+
+    ``dtype_name`` is ``bf16`` where ``dtype`` can only say ``uint16``. Views keep it; results of
+    arithmetic do too, so ask the array that was read.
+    """
+
+    dtype_name: Optional[str] = None
+
+    def __array_finalize__(self, source) -> None:
+        self.dtype_name = getattr(source, "dtype_name", None)
+
+
+class Trace:
+    """A trace file, open for reading.
+
+    Opens at the last commit if the recording was killed (``complete`` is then false). The file is
+    mapped: only what is looked at is read, and a program that shortens the file at that moment
+    ends this process.
+
+    Every method raises :class:`TraceError` for a file that makes no sense and for what it does
+    not have.
+    """
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+        self._map: Any = b""
+        try:
+            with open(self.path, "rb") as file:
+                if os.fstat(file.fileno()).st_size:
+                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise TraceError(f"{self.path} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        self._data = memoryview(self._map)
+        try:
+            layout.check_header(self._data)
+            found = _find_index(self._data)
+            self.complete = found is not None
+            self._tables, self.committed = found or recover(self._data)
+            if not self.committed or not len(self._tables["run"]):
+                raise TraceError("nothing was recorded: there is no commit")
+            self.info: records.Run = self._records("run", layout.RUN, records.RUN)[0]
+            self.buffers: Tuple[records.Buffer, ...] = tuple(
+                self._records("buffers", layout.BUFFER, records.BUFFER)
+            )
+            self.requests: Tuple[records.Request, ...] = tuple(
+                self._records("requests", layout.REQUEST, records.REQUEST)
+            )
+        except TraceError as error:
+            self.close()
+            raise TraceError(f"{self.path}: {error}") from None
+        self._records_cache: Optional[Tuple[records.Step, ...]] = None
+        self._rows: Dict[int, np.ndarray] = {}
+
+    def close(self) -> None:
+        """Lets go of the file; arrays that were read keep what they need of it."""
+        self._tables: Dict[str, np.ndarray] = {}
+        self._rows = {}
+        data, self._data = self._data, memoryview(b"")
+        mapped, self._map = self._map, b""
+        try:
+            data.release()
+            if isinstance(mapped, mmap.mmap):
+                mapped.close()
+        except BufferError:
+            pass  # arrays still look at it; the last one that goes unmaps it
+
+    def __enter__(self) -> "Trace":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<twinstep.Trace {self.path!r}, {len(self.steps)} steps of {self.info.mode}>"
+
+    # Records.
+
+    def _records(self, table: str, kind: int, schema) -> List[Any]:
+        """All records of a table. They must lie in order and apart, or one could be decoded often."""
+        out, end = [], 0
+        for offset in self._offsets(table).tolist():
+            if offset < end:
+                raise TraceError(f"byte {offset}: records of the index overlap")
+            frame = layout.read_frame(self._data, offset, self.committed, kind)
+            out.append(self._decode(frame, schema))
+            end = frame.end
+        return out
+
+    def _offsets(self, table: str) -> np.ndarray:
+        rows = self._tables[table]
+        return rows["offset"] if rows.dtype.names else rows
+
+    def _decode(self, frame: layout.Frame, schema):
+        try:
+            return encoding.decode(schema, frame.check(self._data))
+        except TraceError as error:
+            raise TraceError(f"byte {frame.offset}: {error}") from None
+
+    def _one(self, table: str, number: int, kind: int) -> layout.Frame:
+        rows = self._tables[table]
+        if not 0 <= number < len(rows):
+            raise TraceError(f"{self.path} has {len(rows)} {table}, not number {number}")
+        return layout.read_frame(self._data, int(rows[number]), self.committed, kind)
+
+    @property
+    def records(self) -> Tuple[records.Step, ...]:
+        """All step records in order of recording, set-up and warm-up included."""
+        if self._records_cache is None:
+            self._records_cache = tuple(self._records("steps", layout.STEP, records.STEP))
+        return self._records_cache
+
+    @property
+    def steps(self) -> Tuple[records.Step, ...]:
+        """The steps of requests, in order of recording."""
+        return tuple(step for step in self.records if step.kind != "setup")
+
+    def items(self, step: records.Step) -> List[Any]:
+        """What a step ran, in order: launches, captures, allocations, marks (classes of ``twinstep.records``)."""
+        return self.program(step.program)
+
+    def program(self, number: int) -> List[Any]:
+        """Items of program ``number``."""
+        return self._decode(self._one("programs", number, layout.PROGRAM), records.PROGRAM).items
+
+    @property
+    def graphs(self) -> Tuple[records.Graph, ...]:
+        """Captured graphs."""
+        return tuple(self._records("graphs", layout.GRAPH, records.GRAPH))
+
+    @property
+    def snapshot_count(self) -> int:
+        """Number of snapshots; they are numbered from 0."""
+        return len(self._tables["snapshots"])
+
+    # Contents.
+
+    def step(self, step: int, request: int = 1) -> records.Step:
+        """The record of a step, counted from 1 within its request."""
+        for record in self.records:
+            if (record.request, record.step) == (request, step) and record.kind != "setup":
+                return record
+        raise TraceError(f"{self.path} has no step {step} of request {request}")
+
+    def covered(self, snapshot: int) -> Tuple[int, ...]:
+        """Numbers of the buffers that a snapshot vouches for."""
+        payload = self._one("snapshots", snapshot, layout.SNAPSHOT).check(self._data)
+        return tuple(parse_snapshot(payload)[1].tolist())
+
+    def buffer(self, name: str, step: int, point: str = "step.after", request: int = 1) -> Values:
+        """What a buffer held at a point of a step.
+
+        ``name``: ``last_codes``, or ``last_codes@1`` for a generation; a bare name means the newest
+        generation there. ``step``: counted from 1 within ``request``, itself counted from 1.
+        ``point``: ``step.before``, ``step.after``, or around a launch ``forward.before``.
+
+        Returns a read-only array of the buffer's shape. bf16 comes as ``uint16`` with
+        ``dtype_name == "bf16"``; an element type that the format does not name comes as its bytes
+        along one more axis, and ``.view()`` gives it back.
+
+        >>> trace.buffer("last_codes", step=2)  # doctest: +SKIP
+        Values([[ 90, 512, 512, 512]])
+        """
+        record = self.step(step, request)
+        snapshot = record.snapshot(point)
+        if snapshot is None:
+            there = ", ".join(p.point for p in record.points) or "no point"
+            raise TraceError(f"step {request}:{step} has no point {point}: it has {there}")
+        found = None
+        for number in self.covered(snapshot):
+            if number < len(self.buffers):
+                one = self.buffers[number]
+                if name == one.label or (name == one.name and (found is None or one.generation > found[1])):
+                    found = (number, one.generation)
+        if found is None:
+            raise TraceError(f"{name} is not recorded at {point} of step {request}:{step}")
+        return self.read(snapshot, found[0])
+
+    def read(self, snapshot: int, buffer: int) -> Values:
+        """What buffer number ``buffer`` held at snapshot number ``snapshot``; see :meth:`buffer`."""
+        if not 0 <= buffer < len(self.buffers) or buffer not in self.covered(snapshot):
+            raise TraceError(f"snapshot {snapshot} does not cover buffer {buffer}")
+        record = self.buffers[buffer]
+        fault = record.fault()
+        if fault:
+            raise TraceError(f"buffer {record.label}: {fault}")
+        if record.bytes > _MAX_READ_BYTES:
+            raise TraceError(f"buffer {record.label} has {record.bytes} bytes, over the limit of {_MAX_READ_BYTES}")
+        data = self._bytes(snapshot, buffer, record)
+        values = data.view(_NUMPY[record.dtype])
+        try:
+            values = values.reshape(record.shape)
+        except ValueError as error:
+            raise TraceError(f"buffer {record.label} is no array for NumPy: {error}") from None
+        values.flags.writeable = False
+        values = values.view(Values)
+        values.dtype_name = record.dtype
+        return values
+
+    def _bytes(self, snapshot: int, buffer: int, record: records.Buffer) -> np.ndarray:
+        rows = self._versions(buffer)
+        rows = rows[(rows["snapshot"] <= snapshot) & (rows["chunk"] < record.chunks)]
+        chunks = record.chunks
+        if len(rows) < chunks:
+            raise TraceError(f"{record.label}: not all of its chunks are there at snapshot {snapshot}")
+        newest = np.full(chunks, -1, np.int64)
+        # Rows ascend by snapshot within a chunk, and the last of several assignments holds.
+        newest[rows["chunk"].astype(np.int64)] = rows["content"]
+        table = self._tables["contents"]
+        if (newest < 0).any() or (newest >= len(table)).any():
+            raise TraceError(f"{record.label}: not all of its chunks are there at snapshot {snapshot}")
+        places = table[newest]
+        size = record.chunk_bytes
+        out = None if chunks == 1 else np.empty(record.bytes, np.uint8)
+        for chunk, (offset, length) in enumerate(zip(places["offset"].tolist(), places["length"].tolist())):
+            if length != min(size, record.bytes - chunk * size) or offset + length > self.committed:
+                raise TraceError(f"{record.label}: the content of chunk {chunk} does not fit it")
+            piece = np.frombuffer(self._data, np.uint8, length, offset)
+            if out is None:
+                return piece
+            out[chunk * size : chunk * size + length] = piece
+        return out
+
+    def _versions(self, buffer: int) -> np.ndarray:
+        """Rows of the version table for a buffer."""
+        if buffer not in self._rows:
+            table = self._tables["versions"]
+            rows = table[_first_at(table, buffer) : _first_at(table, buffer + 1)]
+            self._rows[buffer] = rows[rows["buffer"] == buffer]
+        return self._rows[buffer]
+
+
+def _first_at(table: np.ndarray, buffer: int) -> int:
+    """The first row of a buffer not below ``buffer``. Ends whether or not the table is sorted."""
+    low, high = 0, len(table)
+    while low < high:
+        middle = (low + high) // 2
+        if table[middle]["buffer"] < buffer:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _find_index(data) -> Optional[Tuple[Dict[str, np.ndarray], int]]:
+    """The tables that the file's last bytes point to, and where the committed bytes end."""
+    size = len(data)
+    if size < layout.HEADER_BYTES + layout.TRAILER.size:
+        return None
+    footer, signature = layout.TRAILER.unpack_from(data, size - layout.TRAILER.size)
+    if signature != layout.FOOTER_SIGNATURE:
+        return None
+    try:
+        frame = layout.read_frame(data, footer, size, layout.FOOTER)
+        payload = frame.check(data)
+        if frame.end != size or len(payload) < layout.FOOTER_HEAD.size + layout.TRAILER.size:
+            return None
+        committed, tables, _ = layout.FOOTER_HEAD.unpack_from(payload)
+        room = len(payload) - layout.FOOTER_HEAD.size - layout.TRAILER.size
+        if not layout.HEADER_BYTES <= committed <= footer or tables > room // layout.DIRECTORY.itemsize:
+            return None
+        directory = np.frombuffer(payload, layout.DIRECTORY, tables, layout.FOOTER_HEAD.size)
+        listed = {int(row["table"]): row for row in directory[::-1]}
+        out = {}
+        for number, name, entry in layout.TABLES:
+            row = listed[number]
+            offset, count = int(row["offset"]), int(row["count"])
+            part = layout.read_frame(data, offset, footer, layout.INDEX)
+            if offset < committed or row["entry_bytes"] != entry.itemsize or count * entry.itemsize != part.length:
+                return None
+            out[name] = np.frombuffer(data, entry, count, part.at)
+        return out, committed
+    except (TraceError, KeyError):
+        return None
+
+
+def open_trace(path) -> Trace:
+    """Opens a trace for reading, as ``twinstep.open``.
+
+    >>> trace = twinstep.open("graph.twin")  # doctest: +SKIP
+    >>> trace.steps[0].kind, trace.info.mode  # doctest: +SKIP
+    ('prefill', 'graph')
+
+    Raises :class:`TraceError` where the file cannot be read, is no trace or holds none.
+    """
+    return Trace(path)

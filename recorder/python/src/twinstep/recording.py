@@ -1,0 +1,391 @@
+"""Recording a decode loop: the part that an engine's program calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+import weakref
+from typing import Any, Dict, Iterable, Iterator, List, Optional
+
+import numpy as np
+
+from . import attached, source, tensors
+from .errors import TraceError
+from .records import ROLE
+from .standalone import Standalone, run_record
+
+_ROLES = tuple(role for role in ROLE.names if role not in ("weight", "table"))
+
+
+def record(
+    path=None,
+    *,
+    mode: str = "eager",
+    model: str = "",
+    prompt: str = "",
+    force: bool = False,
+    on_error: str = "raise",
+    rank: Optional[int] = None,
+    notes: Optional[Dict[str, str]] = None,
+) -> "Recording":
+    """Starts a recording.
+
+    ::
+
+        with twinstep.record("graph.twin", mode="graph") as r:
+            r.watch("last_codes", engine.last_codes)
+            for _ in range(steps):
+                with r.launch("forward"):
+                    engine.decode()
+                r.step()
+
+    ``path``: the trace. Under ``twinstep attach`` the preloaded library writes the file that the
+    command line names, ``path`` may be ``None``, and another one is told in a warning.
+    ``mode``: how steps run: ``eager``, ``graph``, ``piecewise`` or a word of yours.
+    ``model``, ``prompt``: what is compared before two runs are; empty: not compared.
+    ``force``: replace a file that exists.
+    ``on_error``: ``raise``, or ``warn`` to let the loop go on: without recording where the file
+    cannot be written (a full disk), without a buffer that cannot be read, without what an attached
+    library refuses.
+    ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``. Each
+    process needs a file of its own: ``f"graph.rank{rank}.twin"``.
+    ``notes``: more facts of the run, compared as such.
+
+    Raises :class:`TraceError` where the file exists or cannot be created, ``ValueError`` for a
+    wrong argument.
+    """
+    return Recording(path, mode, model, prompt, force, on_error, rank, notes or {})
+
+
+def _rank() -> Optional[int]:
+    for name in ("RANK", "LOCAL_RANK"):
+        with contextlib.suppress(ValueError):
+            rank = int(os.environ.get(name, ""))
+            if 0 <= rank < 1 << 32:
+                return rank
+    return None
+
+
+class Recording:
+    """A recording in progress, made by :func:`record`. Its methods may be called from any thread.
+
+    Recording stops for good at the first write that fails: one :class:`TraceError` is raised (or
+    warned of, with ``on_error="warn"``), and all later calls do nothing. What was recorded until
+    then stays readable; so it does if the process is killed. A forked child records nothing.
+    """
+
+    def __init__(self, path, mode, model, prompt, force, on_error, rank, notes):
+        if on_error not in ("raise", "warn"):
+            raise ValueError(f"on_error is raise or warn, not {on_error!r}")
+        for what, text in (("mode", mode), ("model", model), ("prompt", prompt)):
+            if not isinstance(text, str):
+                raise ValueError(f"{what} is text, not a {type(text).__name__}")
+        for key, value in notes.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise ValueError(f"a note is text for text, not {key!r}: {value!r}")
+            if key == "engine" or key.split(".")[0] in ("process", "source", "recorder"):
+                raise ValueError(f"the note {key!r} is the recorder's own")
+        if rank is None:
+            rank = _rank()
+        elif not 0 <= rank < 1 << 32:
+            raise ValueError(f"a rank is a number from 0, not {rank}")
+        self._warn = on_error == "warn"
+        self._lock = threading.RLock()
+        self._done = False
+        self._forked = False
+        library = attached.library()
+        if library is not None:
+            self._to: Any = attached.Attached(library, path, mode, model, prompt, notes)
+        elif path is None:
+            raise ValueError("record() needs a path: this process is not attached")
+        else:
+            self._to = Standalone(path, run_record(mode, model, prompt, rank, notes), force, rank or 0)
+        _live.add(self)
+
+    @property
+    def path(self) -> Optional[str]:
+        """The trace's file, where it is known."""
+        return self._to.path
+
+    @property
+    def attached(self) -> bool:
+        """Whether a preloaded library records, not this package."""
+        return isinstance(self._to, attached.Attached)
+
+    @property
+    def recording(self) -> bool:
+        """False once closed, stopped by a write that failed, or in a forked child."""
+        return not (self._done or self._forked)
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[Any]:
+        """The lock; and what a trouble of the recorder means for the program."""
+        with self._lock:
+            to = self._to
+            try:
+                yield to
+            except TraceError as error:
+                self._done = self._done or self._stopped()
+                if not self._warn:
+                    raise
+                warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+            self._tell_trouble(to)
+
+    def _stopped(self) -> bool:
+        return isinstance(self._to, Standalone) and self._to.writer.stopped
+
+    def _tell_trouble(self, to: Any) -> None:
+        trouble, to.trouble = to.trouble, []
+        if trouble and not self._warn:
+            raise TraceError("; ".join(trouble))
+        for text in trouble:
+            warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+    # What is watched.
+
+    def watch(self, name: str, tensor: Any, role: str = "state", address: bool = True) -> None:
+        """Records a tensor under a name, from now on, at every point.
+
+        ``tensor``: a PyTorch tensor, a NumPy array, an object with ``__cuda_array_interface__`` or
+        ``__dlpack__``, a whole number; or a callable without arguments that gives one. A tensor is
+        held while it is watched (attached, it is not); a callable is asked at each point, so give one where the engine
+        rebinds or drops the tensor (``lambda: engine.last_codes``). Memory at another address, or
+        of another shape or type, is a new generation of the name. Watching a name again rebinds it.
+        ``role``: ``state``, ``input``, ``output`` or ``scratch``.
+        ``address``: false where the callable makes a fresh array each time, whose address means nothing.
+
+        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong name or role.
+        """
+        self._check_name(name)
+        if role not in _ROLES:
+            raise ValueError(f"{role!r} is no role: one of {', '.join(_ROLES)}")
+        if self.recording:
+            with self._call() as to:
+                to.watch(name, source.of_object(tensor, role, address, hold=not self.attached))
+
+    def watch_module(self, module: Any, pattern: str = "*", prefix: str = "", role: str = "state") -> List[str]:
+        """Records the tensors of a module whose dotted path matches a glob; gives their names.
+
+        Buffers and parameters of a ``torch.nn.Module``, and tensors that are plain attributes of it
+        or of a submodule (of any other object: its attributes). They are looked up at each point,
+        so rebinding is noticed. ``prefix`` goes before each name.
+
+        >>> r.watch_module(model, "*_decode_*")  # doctest: +SKIP
+        ['talker.last_decode_codes']
+
+        Raises ``ValueError`` where nothing matches or a name is watched already.
+        """
+        if not self.recording:
+            return []
+        found = source.of_module(module, pattern, role)
+        if role not in _ROLES:
+            raise ValueError(f"{role!r} is no role: one of {', '.join(_ROLES)}")
+        if not found:
+            there = sorted(source.of_module(module, "*", role))
+            some = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+            raise ValueError(f"no tensor of the {type(module).__name__} matches {pattern!r}; there is {some or 'none'}")
+        with self._call() as to:
+            for name in found:
+                if prefix + name in to.names:
+                    raise ValueError(f"{prefix + name} is watched already: pass a prefix")
+            for name, one in found.items():
+                to.watch(prefix + name, one)
+        return [prefix + name for name in found]
+
+    def unwatch(self, name: str) -> None:
+        """Records the name no longer. ``ValueError`` if it is not watched."""
+        self._known(name, "unwatch")
+
+    def free(self, name: str) -> None:
+        """The engine gives back the name's memory; the name is watched no longer.
+
+        Memory of PyTorch's that was watched through a callable or a module is noticed by itself.
+        """
+        self._known(name, "free")
+
+    def _known(self, name: str, what: str) -> None:
+        if self.recording:
+            with self._call() as to:
+                if name not in to.names:
+                    raise ValueError(f"{name!r} is not watched")
+                getattr(to, what)(name)
+
+    @staticmethod
+    def _check_name(name: str) -> None:
+        if not isinstance(name, str) or not name or "\0" in name or "@" in name:
+            raise ValueError(f"{name!r} is no name of a buffer: text without @")
+
+    # What happens.
+
+    def request(self, id: str = "", prompt: Iterable[int] = ()) -> None:
+        """A new request begins; its steps count from 1.
+
+        ``id``: the engine's own, by which two runs' requests are matched. ``prompt``: token ids.
+        A loop that never calls this has one request.
+        """
+        if not isinstance(id, str) or "\0" in id:
+            raise ValueError("a request's id is text")
+        tokens = [int(token) for token in np.asarray(list(prompt), dtype=object).reshape(-1)]
+        if any(not 0 <= token < 1 << 32 for token in tokens):
+            raise ValueError("token ids are numbers from 0 to 2^32 - 1")
+        if self.recording:
+            with self._call() as to:
+                to.request(id, tokens)
+
+    def step(self, kind: Optional[str] = None) -> int:
+        """The step that ran since the last call ends here; gives its number within the request.
+
+        ``kind``: ``prefill`` or ``decode``; by default a request's first step is the prefill.
+        Takes the snapshot ``step.after``; what a step is given, ``step.before``, is what the step
+        before it left. The step is in the file when this returns. 0 in a warm-up, or where nothing
+        is recorded.
+
+        Raises :class:`TraceError` where the file cannot be written or a watched name not be read.
+        """
+        if kind not in (None, "prefill", "decode"):
+            raise ValueError(f"{kind!r} is no kind of step: prefill or decode")
+        number = 0
+        if self.recording:
+            with self._call() as to:
+                number = to.step(kind)
+        return number
+
+    @contextlib.contextmanager
+    def launch(self, name: str, stream: int = 0) -> Iterator[None]:
+        """A named part of a step, with snapshots ``NAME.before`` and ``NAME.after``.
+
+        ``stream``: attached only, the CUDA stream that it runs on (``torch.cuda.current_stream().cuda_stream``).
+
+        >>> with r.launch("forward"):  # doctest: +SKIP
+        ...     engine.decode()
+        """
+        self._check_name(name)
+        label, begun = name, False
+        if self.recording:
+            with self._call() as to:
+                label = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
+                begun = True
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            if begun and self.recording:
+                with self._call() as to:
+                    if self.attached:
+                        to.launch_end(name, stream)
+                    else:
+                        to.launch_end(label, failed)
+
+    @contextlib.contextmanager
+    def warmup(self, label: str = "") -> Iterator[None]:
+        """What runs inside is set-up: warm-up, compilation, dummy runs. Its steps are not counted.
+
+        >>> with r.warmup("compile"):  # doctest: +SKIP
+        ...     engine.decode()
+        ...     r.step()
+        """
+        if not isinstance(label, str) or "\0" in label:
+            raise ValueError("a warm-up's label is text")
+        begun = False
+        if self.recording:
+            with self._call() as to:
+                to.warmup_begin(label)
+                begun = True
+        try:
+            yield
+        finally:
+            if begun and self.recording:
+                with self._call() as to:
+                    to.warmup_end()
+
+    def host_write(self, name: str, values: Any, offset: int = 0) -> None:
+        """Notes that the host wrote ``values`` to a watched buffer, ``offset`` in bytes.
+
+        It writes nothing itself. ``values`` has the buffer's element type. Attached, the library
+        sees copies by itself and this does nothing.
+
+        Raises ``ValueError`` where the name is not watched or the bytes lie outside it.
+        """
+        data = tensors.tensor(values).copy()
+        if self.recording and not self.attached:
+            with self._call() as to:
+                to.host_write(name, data, offset)
+
+    def mark(self, text: str) -> None:
+        """A note at this place of the run, shown in its log."""
+        text = str(text).replace("\0", "\\0")
+        if self.recording:
+            with self._call() as to:
+                to.mark(text)
+
+    def reexecute(self, step: int, patch: Optional[Dict[str, Any]] = None, request: int = 1,
+                  graph_launch: int = 0, stop_after: Optional[int] = None) -> "Dict[str, attached.Output]":  # fmt: skip
+        """Executes a recorded step's graph launch again in this process, with buffers replaced.
+
+        Attached only. Restores what the step was given, puts in ``patch`` (name: tensor of the same
+        type and size), launches the graph, and puts the process's memory back. ``graph_launch``
+        counts the step's graph launches from 0; ``stop_after`` runs the graph's nodes up to that one
+        only. Gives, by name, what the buffers hold then. Waits for the device.
+
+        >>> out = r.reexecute(2, patch={"last_codes": eager_codes})  # doctest: +SKIP
+        >>> out["logits"].equal_to_recorded  # doctest: +SKIP
+        False
+
+        Raises :class:`TraceError` where the process is not attached or the library cannot do it.
+        """
+        with self._lock:
+            if not self.recording:
+                raise TraceError("this recording has ended")
+            return self._to.reexecute(request, step, graph_launch, stop_after, patch or {})
+
+    def flush(self) -> None:
+        """Attached: waits, bounded, until what has completed on the device is in the file."""
+        if self.recording:
+            with self._call() as to:
+                to.flush()
+
+    # The end.
+
+    def close(self) -> None:
+        """Ends the recording and closes the file. A second call does nothing."""
+        self._close(None)
+
+    def _close(self, error: Optional[BaseException]) -> None:
+        if self.recording:
+            with self._call() as to:
+                self._done = True
+                to.close(error)
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        try:
+            self._close(error)
+        except TraceError:
+            # The program's own exception matters more.
+            if error is None:
+                raise
+        return False
+
+    def _after_fork(self) -> None:
+        """In a child the file is the parent's: nothing may be written to it."""
+        self._lock = threading.RLock()
+        if self.recording:
+            self._forked = True
+            self._to.abandon()
+
+
+_live: "weakref.WeakSet[Recording]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_live):
+        one._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,59 @@
+"""Where a watched name's tensor comes from, now: an object, a callable, or an attribute of a module."""
+
+from __future__ import annotations
+
+import fnmatch
+import weakref
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+from .tensors import is_tensor
+
+
+class Source:
+    """A watched name: ``get`` gives the tensor that it means at this moment."""
+
+    def __init__(self, get: Callable[[], Any], role: str, address: bool):
+        self.get, self.role, self.address = get, role, address
+
+
+def of_object(value: Any, role: str, address: bool, hold: bool) -> Source:
+    """A tensor or a callable that gives one. Without ``hold`` a tensor that is gone is ``None``."""
+    if callable(value) and not is_tensor(value):
+        return Source(value, role, address)
+    if not hold:
+        try:
+            return Source(weakref.ref(value), role, address)
+        except TypeError:
+            pass  # numbers and the like
+    return Source(lambda: value, role, address)
+
+
+def of_module(module: Any, pattern: str, role: str) -> Dict[str, Source]:
+    """Tensors of a module whose dotted path matches a glob, by path.
+
+    Buffers and parameters of a ``torch.nn.Module``, tensors that are plain attributes of it or of
+    its submodules, or the plain attributes of any other object. They are looked up by path each
+    time, so that a rebound attribute is noticed and a tensor that was dropped is not kept alive.
+    """
+    found: Dict[str, Source] = {}
+    for owner, path, name in _attributes(module):
+        dotted = f"{path}.{name}" if path else name
+        if fnmatch.fnmatchcase(dotted, pattern) and dotted not in found:
+            found[dotted] = Source(_getter(owner, name), role, True)
+    return found
+
+
+def _getter(owner: Any, name: str) -> Callable[[], Any]:
+    return lambda: getattr(owner, name)
+
+
+def _attributes(module: Any) -> Iterator[Tuple[Any, str, str]]:
+    """(object that owns it, dotted path of that object, attribute) of every tensor."""
+    named_modules = getattr(module, "named_modules", None)
+    for path, owner in named_modules() if callable(named_modules) else [("", module)]:
+        held = dict(getattr(owner, "__dict__", {}))
+        for table in ("_buffers", "_parameters"):
+            held.update(held.get(table) or {})
+        for name, value in held.items():
+            if isinstance(name, str) and is_tensor(value):
+                yield owner, path, name
