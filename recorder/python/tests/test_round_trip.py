@@ -6,7 +6,7 @@ from conftest import NAMED, fill, same_bits
 
 import twinstep
 from twinstep import records as R
-from twinstep.writer import TraceWriter, chunk_bytes_of
+from twinstep.writer import _THREADED_BYTES, TraceWriter, chunk_bytes_of
 
 
 def random_trace(path, seed, steps=5, close=True):
@@ -69,6 +69,22 @@ def test_equal_contents_are_stored_once(tmp_path):
         for _ in range(10):
             r.step()
     assert path.stat().st_size < 1.1 * (1 << 20)
+
+
+def test_a_large_buffer_that_threads_hash(tmp_path, twinstep_binary):
+    random = np.random.default_rng(2)
+    state = random.integers(0, 256, _THREADED_BYTES + 3 * (1 << 20) + 77, dtype=np.uint8)
+    due = []
+    with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("state", state)
+        for _ in range(2):
+            state[random.integers(0, state.size, 50)] ^= 3
+            due.append(state.copy())
+            r.step()
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert all(same_bits(trace.buffer("state", n + 1), values) for n, values in enumerate(due))
+    assert (tmp_path / "a.twin").stat().st_size < state.size * 1.1
+    assert twinstep_binary.json("verify", tmp_path / "a.twin")["ok"]
 
 
 def test_a_wrong_size_is_refused(tmp_path):
