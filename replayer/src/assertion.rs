@@ -45,6 +45,7 @@ use crate::assertion::walk::{Judged, Rules, walk};
 use crate::comparable::comparable;
 use crate::diff::{Element, diff};
 use crate::number::Number;
+use crate::requests::same_rank;
 use crate::selection::index_of;
 use crate::statistic::has_rows;
 
@@ -103,6 +104,7 @@ use crate::statistic::has_rows;
 /// ```
 pub fn assert_traces(a: &Trace, b: &Trace, policy: &Policy) -> Result<AssertReport, AssertError> {
     comparable(a, b)?;
+    same_rank(a, b)?;
     let rules = Rules::of(policy);
     let mut tally = Tally::new(policy, &rules);
     let walked = walk((a, b), &rules, None, &mut |judged| {

@@ -1,6 +1,7 @@
 //! The checks, one a file, and what they share: each sees every event of a trace and reports findings.
 
 mod aliased_memory;
+mod bindings;
 mod late_host_write;
 mod missing_host_write;
 mod nonfinite;
@@ -10,13 +11,13 @@ mod stale_binding;
 mod stray_write;
 mod undersized_workspace;
 mod uninitialised_read;
-mod unlaunched_capture;
+pub(crate) mod unlaunched_capture;
 mod unordered_writers;
 mod use_after_free;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use twinstep_traces::{BufferId, Trace};
+use twinstep_traces::{BufferId, Item, Trace};
 
 use crate::finding::Finding;
 use crate::timeline::{Event, Timeline, What, name_of};
@@ -87,7 +88,7 @@ impl Spot {
         let (graph, node) = match event.what {
             What::Launch(launch) => (launch.graph.map(|(graph, _)| graph.0), Some(launch.number)),
             What::GraphLaunch(graph) | What::Capture(graph) => (Some(graph.0), None),
-            What::Foreign(_, graph) => (graph.map(|g| g.0), None),
+            What::Foreign(_, node) => (node.map(|(graph, _)| graph.0), node.map(|(_, node)| node)),
             _ => (None, None),
         };
         let (request, step) = (event.step.request, event.step.step);
@@ -201,8 +202,21 @@ pub(crate) fn subject(event: &Event<'_>) -> String {
             None => launch.name().to_owned(),
         },
         What::HostRead(_) | What::HostWrite(..) => "the host".to_owned(),
-        What::Foreign(_, Some(graph)) => format!("a kernel of graph {}", graph.0),
+        What::Foreign(item, Some((graph, node))) => {
+            format!("graph {} node {node} ({})", graph.0, foreign_name(item))
+        }
+        What::Foreign(item, None) => foreign_name(item).to_owned(),
         _ => "a kernel of another engine".to_owned(),
+    }
+}
+
+/// What an item of another engine is called: its kernel, or what it is.
+pub(crate) fn foreign_name(item: &Item) -> &str {
+    match item {
+        Item::Opaque(launch) => &launch.kernel,
+        Item::Copy { .. } => "a copy",
+        Item::Fill { .. } => "a fill",
+        _ => "an item of another engine",
     }
 }
 
@@ -210,6 +224,7 @@ pub(crate) fn subject(event: &Event<'_>) -> String {
 pub(crate) fn launch_key(event: &Event<'_>) -> String {
     match event.what {
         What::Launch(launch) => format!("{:?} {}", launch.graph, launch.name()),
+        What::Foreign(item, node) => format!("{node:?} {}", foreign_name(item)),
         _ => String::new(),
     }
 }

@@ -7,10 +7,13 @@ use crate::ReplayError;
 use crate::at::{find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
+use crate::foreign::is_foreign;
 use crate::lifetime::Lifetimes;
+use crate::noise::{ControlReport, Noise};
 use crate::number::Number;
 use crate::pairing::Pairing;
 use crate::program::{first_writer, launches};
+use crate::requests::{Requests, same_rank};
 use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
@@ -31,6 +34,17 @@ pub struct DiffReport {
     pub waveforms: Vec<WaveformReport>,
     /// Points that only one side has.
     pub unmatched_points: Vec<String>,
+    /// What a control run tells, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlReport>,
+}
+
+impl DiffReport {
+    /// Whether nothing differs, or nothing beyond what the control run differs in as well.
+    pub fn same(&self) -> bool {
+        let within = |s: &StepDiff| matches!(s.state, StepState::Identical | StepState::Noise);
+        self.identical || self.control.is_some() && self.steps.iter().all(within)
+    }
 }
 
 /// The first element that differs.
@@ -38,6 +52,9 @@ pub struct DiffReport {
 pub struct FirstDifference {
     /// Request, counted from 1.
     pub request: u32,
+    /// Its number in B, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_b: Option<u32>,
     /// Step within it.
     pub step: u32,
     /// Phase of the launch that writes the buffer first; `None` for state given to the step.
@@ -75,6 +92,8 @@ pub struct Element {
 pub enum StepState {
     /// Same bits at every common point.
     Identical,
+    /// Different bits, all within what the control run shows.
+    Noise,
     /// Different bits.
     Diverged,
     /// After the first codes that differ the runs say different things; not judged.
@@ -118,12 +137,29 @@ pub(crate) fn snapshot_of(step: &StepRecord, point: &str) -> Option<SnapshotId> 
     step.points.iter().find(|p| p.point == point).map(|p| p.snapshot)
 }
 
-/// Compares two runs at every point that both have.
+/// Compares two runs at every point that both have. In runs of another engine, what memory holds before the
+/// first step of a request is left over from something else, and is not compared.
 ///
 /// # Errors
 /// [`ReplayError::NotComparable`]; [`ReplayError::Selection`] for an unknown buffer of a statistic.
 pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffReport, ReplayError> {
+    diff_with(a, b, statistics, None)
+}
+
+/// As [`diff`], with a control run: another run of A's mode, whose differences from A are noise.
+///
+/// # Errors
+/// As [`diff`]; [`ReplayError::NotComparable`] also for a control that does not fit A.
+pub fn diff_with(
+    a: &Trace,
+    b: &Trace,
+    statistics: &[StatisticOf],
+    control: Option<&Trace>,
+) -> Result<DiffReport, ReplayError> {
     comparable(a, b)?;
+    same_rank(a, b)?;
+    let noise = control.map(|control| Noise::of(a, control)).transpose()?;
+    let requests = Requests::of(a, b);
     let mut report = DiffReport {
         schema: "twinstep.diff/1",
         identical: true,
@@ -131,6 +167,7 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
         steps: Vec::new(),
         waveforms: waveform::compare(a, b)?,
         unmatched_points: Vec::new(),
+        control: noise.as_ref().map(Noise::report),
     };
     let mut forked = None;
     let (mut cursor_a, mut cursor_b) = (HashCursor::new(a), HashCursor::new(b));
@@ -141,7 +178,7 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
         if forked.is_some_and(|request| request != step.request) {
             forked = None;
         }
-        let Ok(twin_index) = find_index(b, at) else {
+        let Ok(twin_index) = find_index(b, requests.of_a(at)) else {
             push(
                 &mut report,
                 &step,
@@ -158,9 +195,9 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
             continue;
         }
         let pairing = Pairing::at((a, &lives_a, index), (b, &lives_b, twin_index));
-        let differing =
-            compare_step((a, &step, &mut cursor_a), (b, &twin, &mut cursor_b), &pairing, &mut report)?;
-        let state = if differing.is_empty() { StepState::Identical } else { StepState::Diverged };
+        let noise = noise.as_ref().map(|noise| (noise, index));
+        let (state, differing) =
+            compare_step((a, &step, &mut cursor_a), (b, &twin, &mut cursor_b), &pairing, noise, &mut report)?;
         if state == StepState::Diverged && codes_differ((a, &step), (b, &twin))? {
             forked = Some(step.request);
         }
@@ -169,7 +206,7 @@ pub fn diff(a: &Trace, b: &Trace, statistics: &[StatisticOf]) -> Result<DiffRepo
     for index in 0..b.step_count() {
         let step = b.step(index)?;
         let Some(at) = place(&step) else { continue };
-        if find(a, at).is_err() {
+        if find(a, requests.of_b(at)).is_err() {
             push(
                 &mut report,
                 &step,
@@ -212,18 +249,25 @@ fn stats(
     statistics.iter().map(|s| Ok(StepStatistic { name: s.to_string(), a: of(a, s)?, b: of(b, s)? })).collect()
 }
 
-/// Names of the buffers that differ at the first common point with a difference.
+/// How a step compares, and the buffers that differ at the first common point with a difference: beyond noise,
+/// if any does.
 fn compare_step(
     (a, step, cursor_a): (&Trace, &StepRecord, &mut HashCursor<'_>),
     (b, twin, cursor_b): (&Trace, &StepRecord, &mut HashCursor<'_>),
     pairing: &Pairing,
+    noise: Option<(&Noise, usize)>,
     report: &mut DiffReport,
-) -> Result<Vec<String>, ReplayError> {
+) -> Result<(StepState, Vec<String>), ReplayError> {
+    let name = |id: BufferId| a.buffer(id).map_or(String::new(), |r| r.name.clone());
+    let mut noisy: Vec<String> = Vec::new();
     for point in &step.points {
         let Some(other) = snapshot_of(twin, &point.point) else {
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
+        if is_left_over(a, step, &point.point) {
+            continue;
+        }
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
@@ -234,6 +278,15 @@ fn compare_step(
             if b.covers(other, twin_id)?
                 && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))?
             {
+                let (mine, theirs) = ((a, point.snapshot, id), (b, other, twin_id));
+                if let Some((noise, index)) = noise
+                    && noise.covers(step.request, index, mine, theirs)?
+                {
+                    if !noisy.contains(&name(id)) {
+                        noisy.push(name(id));
+                    }
+                    continue;
+                }
                 let order = first_writer(step, &writers, id, launched).map_or(usize::MAX, |(order, _)| order);
                 found.push((order, id, twin_id));
             }
@@ -246,23 +299,31 @@ fn compare_step(
                 first_element((a, step, point.snapshot, id), (b, other, twin_id))?.map(|mut first| {
                     first.point = point.point.clone();
                     first.phase = phase.map(|p| p.name());
+                    first.request_b = (twin.request != step.request).then_some(twin.request);
                     first
                 });
         }
-        let name = |id: BufferId| a.buffer(id).map_or(String::new(), |r| r.name.clone());
-        return Ok(found.iter().map(|&(_, id, _)| name(id)).collect());
+        return Ok((StepState::Diverged, found.iter().map(|&(_, id, _)| name(id)).collect()));
     }
     for point in twin.points.iter().filter(|p| snapshot_of(step, &p.point).is_none()) {
         report.unmatched_points.push(format!("{}:{} {} only in B", twin.request, twin.step, point.point));
     }
-    Ok(Vec::new())
+    let state = if noisy.is_empty() { StepState::Identical } else { StepState::Noise };
+    Ok((state, noisy))
+}
+
+/// Whether a point only shows what another engine's memory holds from before a request: warm-up runs and earlier
+/// requests leave other things. What of it matters shows after the step.
+fn is_left_over(trace: &Trace, step: &StepRecord, point: &str) -> bool {
+    let later = step.points.iter().any(|p| p.point == "step.after");
+    step.kind == StepKind::Prefill && point == "step.before" && later && is_foreign(trace.run())
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);
 type PlaceWithHashes<'a> = (&'a Trace, SnapshotId, BufferId, &'a HashCursor<'a>);
 
 /// Whether a buffer's contents differ: by chunk hashes where the chunks are alike, else by bytes.
-fn differ(
+pub(crate) fn differ(
     (a, sa, ia, ha): PlaceWithHashes<'_>,
     (b, sb, ib, hb): PlaceWithHashes<'_>,
 ) -> Result<bool, ReplayError> {
@@ -288,6 +349,7 @@ fn first_element(
         let index = index_of(flat as u64, &record.shape);
         FirstDifference {
             request: step.request,
+            request_b: None,
             step: step.step,
             phase: None,
             point: String::new(),

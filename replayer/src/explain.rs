@@ -13,12 +13,13 @@ use twinstep_traces::{StepKind, Trace};
 use crate::ReplayError;
 use crate::at::{At, place};
 use crate::comparable::comparable;
-use crate::diff::{DiffReport, FirstDifference, StepState, diff};
+use crate::diff::{DiffReport, FirstDifference, StepState, diff_with};
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Pair, Side, families};
 use crate::explain::search::{Answer, Judge, needed_patches, patches, search};
 use crate::explain::witness::Witnesses;
 use crate::finding::Finding;
+use crate::foreign::is_foreign;
 use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
 use crate::numerics::same_numerics;
@@ -28,6 +29,7 @@ use crate::weights::WeightSource;
 mod classify;
 mod exonerate;
 mod family;
+mod foreign;
 mod later;
 mod lockstep;
 mod noise;
@@ -144,7 +146,7 @@ pub struct Proof {
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// `first-difference`, `first-launch`, `self-check`, `candidate`, `decided`, `reverse`, `alternative`, `later`, `margin`.
+    /// `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `decided`, `reverse`, `alternative`, `later`, `margin`.
     pub what: &'static str,
     /// Which step: `2`, `3:2`.
     pub at: Option<String>,
@@ -196,7 +198,7 @@ pub fn explain(
         }
     }
     same_numerics(a, b)?;
-    let differences = diff(a, b, &[])?;
+    let differences = diff_with(a, b, &[], options.control)?;
     let mut findings = Vec::new();
     for (side, trace) in [(Side::A, a), (Side::B, b)] {
         let found = (options.findings)(trace)?;
@@ -214,13 +216,23 @@ pub fn explain(
         executions: 0,
         exhausted: false,
     };
+    let foreign = is_foreign(a.run());
+    if let Some(control) = options.control
+        && let Some(at) = first_unequal(&differences)
+        && noise::is_noise(a, control, &differences, at, &mut report)?
+    {
+        return Ok(report);
+    }
     let Some(at) = first_divergent(&differences) else {
+        if foreign {
+            foreign::equal(&mut report, ends_early(&differences));
+            return Ok(report);
+        }
         verdict::of_equal_runs(&mut report, ends_early(&differences));
         return Ok(report);
     };
-    if let Some(control) = options.control
-        && noise::is_noise(a, b, control, at, &mut report)?
-    {
+    if foreign {
+        foreign::investigate(a, b, at, &differences, &mut report)?;
         return Ok(report);
     }
     let (run_a, run_b) = (Run::new(a)?, Run::new(b)?);
@@ -281,6 +293,13 @@ fn ends_early(differences: &DiffReport) -> Option<(At, &'static str)> {
     });
     let (step, side) = alone.min_by_key(|(s, _)| (s.request, s.step))?;
     Some((At { request: step.request, step: Some(step.step) }, side))
+}
+
+/// The first step of both runs with a difference, noise or not.
+fn first_unequal(differences: &DiffReport) -> Option<At> {
+    let unequal = |s: &&crate::diff::StepDiff| matches!(s.state, StepState::Diverged | StepState::Noise);
+    let step = differences.steps.iter().find(unequal)?;
+    Some(At { request: step.request, step: (step.kind == "step").then_some(step.step) })
 }
 
 /// The first step of both runs that differs, before one of them ends or goes on alone.

@@ -17,7 +17,8 @@ pub struct Finding {
     pub step: u32,
     /// The graph, where one is involved.
     pub graph: Option<u32>,
-    /// Number of the launch within the step, as in `node:N` and `log`.
+    /// Number of the launch within the step, as in `node:N` and `log`; in a run of another engine, the node's
+    /// number in its graph.
     pub node: Option<u32>,
     /// The buffer with its generation: `last_codes@0`.
     pub buffer: Option<String>,

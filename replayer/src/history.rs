@@ -1,5 +1,7 @@
 //! Who wrote an element: its last writers, newest first, across steps, host writes, launches and graph nodes.
 
+mod changes;
+
 use std::collections::VecDeque;
 
 use serde::Serialize;
@@ -7,6 +9,7 @@ use twinstep_traces::{BufferId, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, find, place};
+use crate::foreign::is_foreign;
 use crate::selection::Selection;
 use crate::timeline::{By, Event, Flow, LaunchEvent, Moment, Timeline, What, Writer, launch_of, name_of};
 use crate::value::Value;
@@ -48,6 +51,10 @@ pub struct HistoryReport {
     pub groups: Vec<HistoryGroup>,
     /// Groups that were left out.
     pub groups_left_out: usize,
+    /// In a run of another engine: when the bytes changed, by its snapshots, newest first. Its kernels' writes are
+    /// not known, so this tells more than the groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<HistoryChange>>,
     /// What the trace does not tell, so that writers may be missing.
     pub not_looked_at: Vec<String>,
 }
@@ -109,12 +116,29 @@ pub struct HistoryInput {
     pub writers: Vec<String>,
 }
 
+/// Selected bytes changed between two snapshots.
+#[derive(Debug, Clone, Serialize)]
+pub struct HistoryChange {
+    /// The last point that covered them before: `step.before of step 3`.
+    pub after: String,
+    /// The first point that shows the change.
+    pub before: String,
+    /// How many of the selected bytes changed.
+    pub bytes_changed: u64,
+    /// What ran in between, at most eight things by name.
+    pub ran: Vec<String>,
+    /// Launches, copies and fills in between that bind the buffer, in words.
+    pub candidates: Vec<String>,
+}
+
 /// A writer while the trace is walked through.
 struct Found {
     writer: Writer,
     bytes: (u64, u64),
     values: Vec<Value>,
     inputs: Vec<Input>,
+    /// Of another engine.
+    name: String,
 }
 
 struct Input {
@@ -180,6 +204,9 @@ pub fn history(
         buffer: label(selection.buffer),
         groups: groups.iter().map(|group| report(&timeline, group)).collect::<Result<_, _>>()?,
         groups_left_out,
+        changes: is_foreign(trace.run())
+            .then(|| changes::of(trace, index, &selection, options))
+            .transpose()?,
         not_looked_at: timeline.notes().iter().cloned().collect(),
     })
 }
@@ -266,7 +293,11 @@ fn collect(timeline: &Timeline<'_>, event: &Event<'_>, target: BufferId, limit: 
             let inputs = event.launch().map_or(Vec::new(), |launch| inputs(timeline, event, launch));
             let bytes = (access.start, access.end);
             let values = values(timeline, event, target, start.max(a), end.min(b));
-            group.found.push_back(Found { writer, bytes, values, inputs });
+            let name = match event.what {
+                What::Foreign(..) => crate::checks::subject(event),
+                _ => String::new(),
+            };
+            group.found.push_back(Found { writer, bytes, values, inputs, name });
             if group.found.len() > limit {
                 group.found.pop_front();
                 group.more = true;
@@ -347,9 +378,9 @@ fn describe(timeline: &Timeline<'_>, found: &Found) -> Result<HistoryWriter, Rep
         step: step.step,
         at: name_of(&step),
         what,
-        name: launch
-            .as_ref()
-            .map_or(String::new(), |(l, _)| if l.label.is_empty() { l.op.clone() } else { l.label.clone() }),
+        name: launch.as_ref().map_or(found.name.clone(), |(l, _)| {
+            if l.label.is_empty() { l.op.clone() } else { l.label.clone() }
+        }),
         op: launch.as_ref().map(|(l, _)| l.op.clone()),
         launch: if let By::Launch(number) = writer.by { Some(number) } else { None },
         graph: graph.map(|(graph, _)| graph.0),

@@ -10,6 +10,7 @@ mod align;
 mod assertion;
 mod at;
 mod beside;
+mod between;
 mod check;
 mod checks;
 mod comparable;
@@ -27,6 +28,7 @@ mod kind;
 mod lifetime;
 mod log;
 mod machine;
+mod noise;
 mod number;
 mod numerics;
 mod pairing;
@@ -36,6 +38,7 @@ mod plan;
 mod print;
 mod program;
 mod recorded;
+mod requests;
 mod rerun;
 mod rules;
 mod selection;
@@ -69,7 +72,7 @@ pub use beside::{Beside, BesideBuffer, BesideLaunch, BufferSide, LaunchSide, Sam
 pub use check::{CheckReport, check, check_explanation, check_names};
 pub use comparable::comparable;
 pub use condition::{Condition, Relation};
-pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, diff};
+pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, diff, diff_with};
 pub use error::ReplayError;
 pub use explain::{
     BUDGET, CauseReport, Evidence, Exonerated, ExplainOptions, ExplainReport, Proof, SidedFinding, Verdict,
@@ -77,16 +80,20 @@ pub use explain::{
 };
 pub use finding::Finding;
 pub use foreign::is_foreign;
-pub use history::{HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history};
+pub use history::{
+    HistoryChange, HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history,
+};
 pub use info::{
     BufferReport, Capabilities, CapturedAt, DeviceReport, GraphReport, InfoReport, SamplingReport, info,
 };
 pub use kind::Kind;
 pub use log::{LogEntry, LogReport, log};
+pub use noise::{ControlReport, FACTOR, NoisyBuffer};
 pub use number::Number;
 pub use patch::Patch;
 pub use pictures::{CodeGrid, KvCell, KvMap, Sound, code_grid, kv_map, sound};
 pub use print::{PrintReport, PrintedElement, print, print_inside};
+pub use requests::rank;
 pub use rerun::{Rerun, memory_inside, patched_memory};
 pub use rules::{Rules, RulesError, RulesReport};
 pub use selection::Selection;

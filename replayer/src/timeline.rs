@@ -26,6 +26,7 @@ pub(crate) use operands::outputs;
 pub(crate) use place::{Moment, launch_of, of as name_of};
 
 use crate::ReplayError;
+use crate::foreign::is_foreign;
 use memory::Memory;
 use operands::{Prepared, foreign};
 use values::Values;
@@ -67,6 +68,8 @@ pub(crate) struct Timeline<'a> {
     freed: BTreeMap<BufferId, u32>,
     /// When something ran whose effect is not known.
     forgotten: Option<u32>,
+    /// The run of another engine: its log does not tell all that ran, so nothing stays known.
+    foreign: bool,
     time: u32,
     work: u64,
     notes: BTreeSet<String>,
@@ -83,6 +86,7 @@ impl<'a> Timeline<'a> {
             live: BTreeSet::new(),
             freed: BTreeMap::new(),
             forgotten: None,
+            foreign: is_foreign(trace.run()),
             time: 0,
             work: 0,
             notes: BTreeSet::new(),
@@ -267,7 +271,7 @@ impl Walk<'_, '_, '_> {
             let writer = Writer { by, step: index, item, may: access.may, via: access.buffer, stream, time };
             timeline.memory.write(access.start, access.end, writer);
         }
-        if matches!(what, What::Gap | What::Foreign(Item::Opaque(_), _)) {
+        if timeline.foreign || matches!(what, What::Gap | What::Foreign(Item::Opaque(_), _)) {
             timeline.forgotten = Some(time);
         }
         Ok(Flow::On)
@@ -335,7 +339,7 @@ impl Walk<'_, '_, '_> {
             flow = match within {
                 Item::Launch(_) => self.launch(&plan, node, item, stream, Some((graph, node as u32)))?,
                 Item::Opaque(_) | Item::Copy { .. } | Item::Fill { .. } => {
-                    self.foreign(item, within, Some(graph), Some(stream))?
+                    self.foreign(item, within, Some((graph, node as u32)), Some(stream))?
                 }
                 Item::Mark { text } => {
                     self.timeline.note(format!("graph {}: {text}", graph.0));
@@ -375,7 +379,7 @@ impl Walk<'_, '_, '_> {
         &mut self,
         at: u32,
         item: &Item,
-        graph: Option<GraphId>,
+        graph: Option<(GraphId, u32)>,
         stream: Option<u32>,
     ) -> Result<Flow, ReplayError> {
         let trace = self.timeline.trace;
@@ -386,10 +390,15 @@ impl Walk<'_, '_, '_> {
         let (read, write) = (kernels::Access::Read, kernels::Access::Write);
         let (own, accesses): (u32, Vec<Access>) = match item {
             Item::Opaque(launch) => {
-                self.timeline.note(format!(
-                    "what kernel `{}` of another engine reads and writes, and what was in memory after it",
-                    launch.kernel
-                ));
+                self.timeline.note(match self.timeline.foreign {
+                    true => "which of the buffers that they bind the kernels of another engine read and \
+                             write, and what ran that was not recorded"
+                        .to_owned(),
+                    false => format!(
+                        "what kernel `{}` of another engine reads and writes, and what was in memory after it",
+                        launch.kernel
+                    ),
+                });
                 let all = launch.operands.iter().filter_map(|(_, _, view)| foreign(trace, view));
                 (launch.stream, all.collect())
             }

@@ -136,7 +136,7 @@ fn unknown_kernels_are_named_as_what_the_trace_does_not_tell() {
     t.decode(2, |_| {}, |t| t.item(Item::Opaque(kernel)));
     let trace = t.finish();
     let report = ask(&trace, "x", 2, true);
-    assert_eq!(lines(&report), ["2 foreign ", "set-up host-write ", "set-up allocation "]);
+    assert_eq!(lines(&report), ["2 foreign reshape_and_cache", "set-up host-write ", "set-up allocation "]);
     assert!(report.groups[0].writers[0].may);
     assert!(report.not_looked_at[0].contains("reshape_and_cache"), "{report:#?}");
 }

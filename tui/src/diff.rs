@@ -2,12 +2,35 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff, is_foreign};
+use serde::Serialize;
+use twinstep_replayer::{
+    DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff_with, is_foreign, rank,
+};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
+use crate::ranks;
 use crate::trace_file::{failed, open};
 use crate::wrap;
+
+/// The document, with the other ranks of both runs.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a DiffReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ranks: Vec<RankDiff>,
+}
+
+/// The traces of one rank.
+#[derive(Serialize)]
+struct RankDiff {
+    rank: u32,
+    a: String,
+    b: String,
+    identical: bool,
+    first: Option<FirstDifference>,
+}
 
 /// Show where two runs first differ, and how it goes on.
 #[derive(Debug, clap::Args)]
@@ -17,6 +40,9 @@ pub(crate) struct Args {
     a: PathBuf,
     /// The other.
     b: PathBuf,
+    /// A second run of A's mode: what differs no more than between those two is noise.
+    #[arg(long, value_name = "A2")]
+    control: Option<PathBuf>,
     /// Statistic of the per-step table: BUFFER:mean, min, max, rms or nonfinite.
     #[arg(long = "stat", value_name = "BUFFER:STATISTIC")]
     stats: Vec<String>,
@@ -33,7 +59,30 @@ pub(crate) fn compare(
     b: &std::path::Path,
     stats: &[String],
 ) -> Result<DiffReport, Failure> {
+    compare_with(a, b, stats, None)
+}
+
+/// Compares two traces, with a control run where there is one.
+///
+/// # Errors
+/// One line; of traces of different ranks with the file that would fit, if it lies beside.
+fn compare_with(
+    a: &std::path::Path,
+    b: &std::path::Path,
+    stats: &[String],
+    control: Option<&std::path::Path>,
+) -> Result<DiffReport, Failure> {
+    let other = b;
     let (a, b) = (open(a)?, open(b)?);
+    let control = control.map(open).transpose()?;
+    let (mine, theirs) = (rank(&a).map_err(|e| failed(&e))?, rank(&b).map_err(|e| failed(&e))?);
+    if mine != theirs
+        && let Some(same) = ranks::beside(other, mine)
+    {
+        let what = format!("not comparable: the rank differs: {mine} in A, {theirs} in B");
+        let hint = format!("{} is of rank {mine}", same.display());
+        return Err(Failure::new("not-comparable", what).hint(hint));
+    }
     // Another engine need not have it.
     let known = [&a, &b].iter().all(|trace| trace.find_buffer(DEFAULT_BUFFER, None).is_some());
     let default = known.then(|| format!("{DEFAULT_BUFFER}:mean"));
@@ -43,12 +92,13 @@ pub(crate) fn compare(
         .map(|s| s.parse::<StatisticOf>())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| failed(&e))?;
-    diff(&a, &b, &stats).map_err(|e| failed(&e))
+    diff_with(&a, &b, &stats, control.as_ref()).map_err(|e| failed(&e))
 }
 
 fn word(state: StepState) -> &'static str {
     match state {
         StepState::Identical => "identical",
+        StepState::Noise => "noise",
         StepState::Diverged => "diverged",
         StepState::Forked => "forked",
         StepState::OnlyA => "only in A",
@@ -89,6 +139,9 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
         None if report.identical => {
             format!("identical: {counted} steps, 0 differing bits at every common point")
         }
+        None if report.same() => {
+            format!("no difference beyond noise of the control: {counted} steps")
+        }
         None => format!("no common point differs, but not all of the {counted} steps are on both sides"),
         Some(first) => first_line(first),
     });
@@ -125,6 +178,9 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
             "sound of request {}: {same} ({}, {}), correlation {:.4}, loudness {:.2}, {:.2} dB",
             w.request, w.samples_a, w.samples_b, w.correlation, w.loudness_a_db, w.loudness_b_db
         ));
+    }
+    for note in report.control.iter().flat_map(|c| &c.notes) {
+        lines.push(format!("control: {note}"));
     }
     if let Some(point) = report.unmatched_points.first() {
         lines.push(format!(
@@ -163,13 +219,53 @@ fn next(args: &Args, first: &FirstDifference) -> Result<String, Failure> {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
-    let report = compare(&args.a, &args.b, &args.stats)?;
+    let report = compare_with(&args.a, &args.b, &args.stats, args.control.as_deref())?;
     for line in show(&report, args.all, wrap::width()) {
         out.line(line)?;
     }
     if let Some(first) = &report.first {
         out.line(next(args, first)?)?;
     }
-    out.document(&report)?;
-    Ok(if report.identical { Status::Same } else { Status::Differs })
+    let ranks = other_ranks(args)?;
+    for line in ranks.iter().map(rank_line).chain(earliest(&report, &ranks)) {
+        out.line(line)?;
+    }
+    let same = report.same() && ranks.iter().all(|r| r.identical);
+    out.document(&Document { report: &report, ranks })?;
+    Ok(if same { Status::Same } else { Status::Differs })
+}
+
+/// The other ranks of two runs of another engine, where their traces lie beside the pair.
+fn other_ranks(args: &Args) -> Result<Vec<RankDiff>, Failure> {
+    let a = open(&args.a)?;
+    if !is_foreign(a.run()) {
+        return Ok(Vec::new());
+    }
+    let own = rank(&a).map_err(|e| failed(&e))?;
+    let mut found = Vec::new();
+    for (rank, a, b) in ranks::others(&args.a, &args.b, own) {
+        let report = compare_with(&a, &b, &args.stats, None)?;
+        let (a, b) = (a.display().to_string(), b.display().to_string());
+        found.push(RankDiff { rank, a, b, identical: report.identical, first: report.first });
+    }
+    Ok(found)
+}
+
+fn rank_line(rank: &RankDiff) -> String {
+    let what = match (&rank.first, rank.identical) {
+        (Some(first), _) => first_line(first),
+        (None, true) => "identical".to_owned(),
+        (None, false) => "not all steps are on both sides".to_owned(),
+    };
+    format!("rank {}: {what} (twinstep diff {} {})", rank.rank, rank.a, rank.b)
+}
+
+/// Which rank differs first, where another one does.
+fn earliest(report: &DiffReport, ranks: &[RankDiff]) -> Option<String> {
+    let place = |f: &FirstDifference| (f.request, f.step);
+    let own = report.first.as_ref().map(place);
+    let other = ranks.iter().filter_map(|r| Some((place(r.first.as_ref()?), r))).min_by_key(|(at, _)| *at)?;
+    let ((request, step), rank) = other;
+    own.is_none_or(|own| (request, step) < own)
+        .then(|| format!("the first of all ranks to differ is rank {}, at step {request}:{step}", rank.rank))
 }

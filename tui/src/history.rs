@@ -34,10 +34,23 @@ fn show(report: &HistoryReport) -> Vec<String> {
     let mut lines =
         vec![format!("{} at {} of step {}, newest first", report.buffer, report.point, report.at)];
     for group in &report.groups {
-        lines.extend(show_group(group));
+        lines.extend(show_group(group, report.changes.is_some()));
     }
     if report.groups_left_out > 0 {
         lines.push(format!("and {} more ranges: give indices", report.groups_left_out));
+    }
+    for change in report.changes.iter().flatten() {
+        lines.push(format!(
+            "{} bytes changed between {} and {}",
+            change.bytes_changed, change.after, change.before
+        ));
+        let ran =
+            if change.ran.is_empty() { "nothing that is recorded".to_owned() } else { change.ran.join(", ") };
+        lines.push(format!("  in between ran {ran}"));
+        lines.extend(change.candidates.iter().map(|candidate| format!("    {candidate}")));
+    }
+    if report.changes.as_ref().is_some_and(Vec::is_empty) {
+        lines.push("no snapshot shows a change of these bytes".to_owned());
     }
     for note in &report.not_looked_at {
         lines.push(format!("not looked at: {note}"));
@@ -45,7 +58,7 @@ fn show(report: &HistoryReport) -> Vec<String> {
     lines
 }
 
-fn show_group(group: &HistoryGroup) -> Vec<String> {
+fn show_group(group: &HistoryGroup, foreign: bool) -> Vec<String> {
     let ranges: Vec<String> = group.bytes.iter().take(4).map(|[a, b]| format!("{a}..{b}")).collect();
     let more = if group.bytes.len() > 4 { ", ..." } else { "" };
     let mut lines = vec![format!("bytes {}{more}", ranges.join(", "))];
@@ -53,7 +66,7 @@ fn show_group(group: &HistoryGroup) -> Vec<String> {
         lines.push("  nothing in the log wrote it: the trace does not show its allocation".to_owned());
     }
     for (i, writer) in group.writers.iter().enumerate() {
-        lines.push(format!("  {:<9} {}", writer.at, what(writer, i == 0)));
+        lines.push(format!("  {:<9} {}", writer.at, what(writer, i == 0, foreign)));
         for input in &writer.inputs {
             let writers = input.writers.join(", ");
             lines.push(format!("  {:<9}   {:<16} {:<22} {writers}", "", input.operand, input.buffer));
@@ -65,12 +78,14 @@ fn show_group(group: &HistoryGroup) -> Vec<String> {
     lines
 }
 
-fn what(writer: &HistoryWriter, newest: bool) -> String {
+fn what(writer: &HistoryWriter, newest: bool, foreign: bool) -> String {
     let may = if writer.may { "may write" } else { "writes" };
     let [start, end] = writer.bytes;
     let bytes = format!("{may} {} bytes {start}..{end}", writer.buffer);
     let number = writer.launch.map_or(String::new(), |n| format!("{n:>4} "));
     match writer.what {
+        // What fresh memory of another engine holds is not known, nor all that ran since.
+        "allocation" if foreign => format!("{} allocated", writer.buffer),
         "allocation" if newest => "nothing in the log wrote it since it was allocated (0xA5)".to_owned(),
         "allocation" => format!("{} allocated (0xA5)", writer.buffer),
         "weights" => format!("{} allocated with its weights", writer.buffer),
@@ -83,7 +98,8 @@ fn what(writer: &HistoryWriter, newest: bool) -> String {
             format!("{number}{} (node {node} of graph {graph}) {bytes}", writer.name)
         }
         "launch" => format!("{number}{} {bytes}", writer.name),
-        _ => format!("a kernel or copy of another engine {bytes}"),
+        _ if writer.may => format!("{} binds {} (access unknown)", writer.name, writer.buffer),
+        _ => format!("{} {bytes}", writer.name),
     }
 }
 

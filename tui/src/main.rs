@@ -22,6 +22,7 @@ mod log;
 mod output;
 mod print;
 mod progress;
+mod ranks;
 mod record;
 mod rules;
 mod step;

@@ -29,7 +29,7 @@ pub(crate) fn failed(error: &ReplayError) -> Failure {
             ("weights", "give the folder of the model that made the trace with --weights")
         }
         ReplayError::NotComparable(_) => {
-            ("not-comparable", "compare runs of the same text, model, batch and sampling")
+            ("not-comparable", "compare runs of the same text, model, batch, sampling and rank")
         }
         ReplayError::Numerics(_) => (
             "numerics",

@@ -87,9 +87,11 @@ pub unsafe extern "C" fn twinstep_watch(
         if axes > MAX_AXES || (axes > 0 && shape.is_null()) {
             return Err(format!("`{name}` has no shape, or more than {MAX_AXES} axes"));
         }
-        // SAFETY: the caller's promise; a scalar has no axes.
-        let shape =
-            if axes == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(shape, axes as usize) } };
+        let shape = match axes {
+            0 => &[][..],
+            // SAFETY: the caller's promise.
+            axes => unsafe { std::slice::from_raw_parts(shape, axes as usize) },
+        };
         let bytes = shape.iter().try_fold(dtype.size(), |bytes, &axis| bytes.checked_mul(axis));
         known(attached, name, address, bytes.unwrap_or(u64::MAX))?;
         attached.change(|session| session.watch(name, address, dtype, shape, role))

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use twinstep_traces::DeviceRecord;
 
+use crate::activity::Activity;
 use crate::driver::{self, CUfunction, CUstream};
 use crate::events::Event;
 use crate::process;
@@ -36,6 +37,8 @@ pub struct Attached {
     /// The first device that the program used.
     pub device: OnceLock<DeviceRecord>,
     pub writer: crate::writer::Control,
+    /// Whether snapshots must look at everything.
+    pub activity: Activity,
     /// Copies of graphs, for prefixes.
     pub kept: crate::reexecute::kept::Kept,
     /// The watch file names parameters of kernels.
@@ -97,6 +100,7 @@ impl Attached {
             cuda: AtomicBool::new(false),
             device: OnceLock::new(),
             writer: crate::writer::Control::default(),
+            activity: Activity::default(),
             kept: crate::reexecute::kept::Kept::default(),
             waits_for_kernels,
         }
@@ -154,6 +158,10 @@ impl Attached {
     /// Enqueues a snapshot of everything watched. `None` where nothing is, where a capture forbids it, or where it
     /// could not be taken, which is then said.
     pub fn snapshot(&self, stream: CUstream) -> Option<Ticket> {
+        if self.activity.take_unrecorded() {
+            let reason = "kernels launched outside graphs; --launches records them".to_owned();
+            self.push(|_| Event::Gap(reason));
+        }
         if !self.watching.load(Ordering::Relaxed) || self.capturing(stream) {
             return None;
         }
@@ -169,7 +177,7 @@ impl Attached {
         if set.is_empty() {
             return None;
         }
-        match self.snapshotter.enqueue(stream, &set) {
+        match self.snapshotter.enqueue(stream, &set, self.activity.quiet(stream)) {
             Ok(ticket) => Some(ticket),
             Err(reason) => {
                 self.session().push(Event::Gap(format!("a snapshot: {reason}")));

@@ -150,7 +150,7 @@ pub const ATTRIBUTE_CLUSTER_DIMENSION: c_uint = 4;
 struct Slot(AtomicPtr<c_void>);
 
 /// The driver was asked and does not have it.
-const ABSENT: *mut c_void = 1 as *mut c_void;
+const ABSENT: *mut c_void = std::ptr::dangling_mut::<c_void>();
 
 /// The address of `name` in the real driver.
 fn resolve(slot: &Slot, name: &CStr) -> Option<*mut c_void> {

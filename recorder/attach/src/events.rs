@@ -9,6 +9,7 @@ use crate::snapshot::Ticket;
 
 /// One thing that happened. What is frequent is small and holds no allocation of its own.
 #[derive(Debug)]
+#[allow(clippy::enum_variant_names, reason = "the driver's events are called so")]
 pub enum Event {
     /// A buffer is known from here on. Its number is the next one.
     Declare(Box<BufferRecord>),

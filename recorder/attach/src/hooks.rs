@@ -5,6 +5,7 @@
 
 mod capture;
 mod graphs;
+mod inject;
 mod launches;
 mod loader;
 mod memory;

@@ -24,6 +24,7 @@
 //! | `attached` | what there is once in a process; how wrappers reach it |
 //! | `session` | what the program has: memory, streams, graphs, watched buffers, the step it is in |
 //! | `events` | what happened, in order |
+//! | `activity` | whether anything may have written memory between two snapshots |
 //! | `snapshot` | copies of watched buffers, made on the launch's own stream |
 //! | `contents` | what is inside a graph |
 //! | `reexecute` | one recorded graph launch again, in this process |
@@ -56,6 +57,7 @@
 #![cfg_attr(test, allow(dead_code))]
 #![allow(unreachable_pub, reason = "a cdylib exports C symbols only; pub says which module uses what")]
 
+mod activity;
 mod api;
 mod attached;
 mod check;

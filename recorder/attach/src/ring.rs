@@ -108,9 +108,9 @@ impl Ring {
     }
 
     pub fn snapshot(&mut self, completed: Completed) -> Result<(), WriteError> {
-        let Completed { ticket, covered, changed, .. } = completed;
+        let Completed { ticket, covered, changed, audited, .. } = completed;
         for file in self.files() {
-            file.snapshot(ticket, &covered, &changed)?;
+            file.snapshot(ticket, &covered, &changed, &audited)?;
         }
         if self.limit.is_some() {
             for c in &changed {
@@ -191,7 +191,7 @@ impl Ring {
                 Changed { buffer: *buffer, first_chunk: 0, bytes }
             };
             let changed: Vec<Changed> = covered.iter().map(whole).collect();
-            next.snapshot(ticket, &covered, &changed)?;
+            next.snapshot(ticket, &covered, &changed, &[])?;
             points.push(("step.after".to_owned(), items.len() as u32, ticket));
         }
         let rank = self.run.notes.iter().find(|(key, _)| key == "process.rank");

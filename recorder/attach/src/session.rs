@@ -30,7 +30,7 @@ pub const AUTO_TOTAL_BYTES: u64 = 64 << 20;
 const AUTO_BYTES: u64 = 65536;
 
 /// Chunk size of buffers that are copied.
-pub const CHUNK_BYTES: u32 = 4096;
+pub const CHUNK_BYTES: u32 = crate::snapshot::CHUNK_LIMIT;
 
 /// See the module.
 pub struct Session {
@@ -458,11 +458,6 @@ impl Session {
                 format!("what was set in place in nodes of graph {id}: its contents are as instantiated");
             self.push(Event::Gap(reason));
         }
-    }
-
-    /// The nodes of an instantiated graph, as last seen.
-    pub fn contents(&self, exec: CUgraphExec) -> Option<Arc<Contents>> {
-        self.graphs.get(&exec).map(|graph| graph.contents.clone())
     }
 
     /// The instantiated graph of that number, if it is not destroyed or updated since, and its nodes.

@@ -16,12 +16,12 @@ pub mod tables;
 
 use std::sync::Arc;
 
-use twinstep_traces::BufferId;
+use twinstep_traces::{AuditRange, BufferId};
 
 use crate::driver::CUstream;
 
 /// Largest chunk that a kernel of ours copies.
-pub const CHUNK_LIMIT: u32 = 4096;
+pub const CHUNK_LIMIT: u32 = 1024;
 
 /// A buffer to copy. Its memory is allocated at least until `enqueue` has returned: who gives it back waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +60,22 @@ pub struct Completed {
     pub covered: Vec<BufferId>,
     /// What changed.
     pub changed: Vec<Changed>,
+    /// Chunks that were looked at.
+    pub audited: Vec<AuditRange>,
     /// Why there is no such snapshot; the two lists are empty then.
     pub lost: Option<String>,
 }
 
 /// Makes snapshots. One for the process; several threads, streams and contexts may use it at once.
 pub trait Snapshotter: Send + Sync {
-    /// Enqueues copies of `watched` on `stream` (never 0: the default streams are said outright). The program's
-    /// context is current. Never waits for the device and never allocates where that would. Another thread may be
+    /// Enqueues a look at `watched` on `stream` (never 0: the default streams are said outright). The program's
+    /// context is current. Where it is `quiet`, no call that we see may have written memory since the last snapshot:
+    /// of large buffers a part in turn is looked at. Never waits for the device and never allocates where that would. Another thread may be
     /// capturing: calls that a capture forbids (allocation) need `cuThreadExchangeStreamCaptureMode` around them.
     ///
     /// # Errors
     /// Why this snapshot can't be taken; nothing was enqueued and no ticket is used up.
-    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String>;
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>, quiet: bool) -> Result<Ticket, String>;
 
     /// Appends the snapshots that have arrived since the last call, in the order of their tickets: one that has
     /// arrived waits for those before it. Called by the writer thread only; no context is current.
@@ -81,4 +84,10 @@ pub trait Snapshotter: Send + Sync {
     /// Waits, on the host alone and for 2 s at most, until no snapshot that is under way looks at memory in a range.
     /// Called before the program gives such memory back. `false` where that took too long.
     fn settle(&self, address: u64, bytes: u64) -> bool;
+}
+
+/// All chunks of a buffer.
+fn whole(watched: &Watched) -> AuditRange {
+    let chunks = watched.bytes.div_ceil(u64::from(watched.chunk_bytes.max(1)));
+    AuditRange { buffer: watched.buffer, first_chunk: 0, chunks }
 }

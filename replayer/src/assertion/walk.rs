@@ -15,6 +15,7 @@ use crate::assertion::policy::{Demand, Policy, PolicyError, Rows, Rule};
 use crate::assertion::report::{AssertError, ForkReport};
 use crate::at::{At, place};
 use crate::diff::snapshot_of;
+use crate::requests::Requests;
 use crate::statistic::has_rows;
 
 /// How many buffers and points of one side only are named.
@@ -100,7 +101,17 @@ pub(crate) fn walk(
         matching: BTreeMap::new(),
         walked: Walked::default(),
     };
-    let (in_a, in_b) = (steps_of(a)?, steps_of(b)?);
+    let requests = Requests::of(a, b);
+    let in_a = steps_of(a)?;
+    // By A's numbers; what A has no request for keeps a place that A does not have.
+    let in_b: BTreeMap<(u32, Option<u32>), usize> = steps_of(b)?
+        .into_iter()
+        .map(|((request, step), index)| {
+            let at = requests.of_b(At { request, step });
+            let request = if at.request == 0 { u32::MAX - request } else { at.request };
+            ((request, step), index)
+        })
+        .collect();
     let mut forked: BTreeMap<u32, usize> = BTreeMap::new();
     for index in 0..a.step_count() {
         let step = a.step(index).map_err(ReplayError::from)?;
@@ -133,10 +144,19 @@ pub(crate) fn walk(
         }
         match forked.get(&request) {
             Some(&fork) => walk.walked.forks[fork].not_judged += 1,
-            None => walk.walked.only_b.push(At { request, step }),
+            None => {
+                let request = unmapped(request, b);
+                walk.walked.only_b.push(At { request, step });
+            }
         }
     }
     Ok(walk.walked)
+}
+
+/// B's own number of a request that A does not have.
+fn unmapped(request: u32, b: &Trace) -> u32 {
+    let own = u32::MAX - request;
+    if b.requests().iter().any(|r| r.request == own) { own } else { request }
 }
 
 struct Walk<'a, 'p> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{BufferId, Trace};
 
-use super::{Check, Found, Registered, Spot, subject};
+use super::bindings::Bindings;
+use super::{Check, Found, Registered, Spot, step_name, subject};
 use crate::timeline::intervals::Intervals;
 use crate::timeline::{Event, Timeline, What};
 use crate::{Kind, ReplayError};
@@ -18,7 +19,8 @@ the other and then read through it.
 
 A pool hands out memory that a captured graph still uses, or two graphs were given the same scratch: what
 one leaves there for later, the other overwrites. Sharing memory is no mistake as long as each user writes
-before it reads; only a read that meets the other's bytes is reported.
+before it reads; only a read that meets the other's bytes is reported. Of another engine's graph it is not known
+what it reads: there a graph is reported that binds memory which was given back and has another owner now.
 
 Seen in: a buffer allocated from the capture pool after capture aliases graph intermediates, NaN on
 later cycles (tracel-ai/cubecl #1612) and a clobbered workspace (ROCm/aiter #5393); a metadata buffer used
@@ -26,7 +28,7 @@ again (TensorRT-LLM #10393).
 
 Confirm: `twinstep history RUN.twin NAME --at N` lists the foreign writer as the newest one;
 `twinstep step RUN.twin OTHER.twin --at N --patch NAME=other` shows whether it matters.",
-    new: |trace| Box::new(AliasedMemory { shared: shared(trace), own: BTreeMap::new() }),
+    new: |trace| Box::new(AliasedMemory { shared: shared(trace), own: BTreeMap::new(), bindings: Bindings::default() }),
 };
 
 struct AliasedMemory {
@@ -34,6 +36,7 @@ struct AliasedMemory {
     shared: BTreeSet<BufferId>,
     /// When bytes were last written through the buffer itself.
     own: BTreeMap<BufferId, Intervals<u32>>,
+    bindings: Bindings,
 }
 
 /// Buffers whose addresses overlap another one's.
@@ -64,6 +67,24 @@ impl Check for AliasedMemory {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
+        self.bindings.event(timeline, event)?;
+        if let What::GraphLaunch(graph) = event.what {
+            for (bound, free, now) in self.bindings.given_back(graph) {
+                let Some(now) = now else { continue };
+                let message = format!(
+                    "{} binds {}, whose memory was given back in {} and is {}'s since {}",
+                    bound.name(graph),
+                    timeline.label(bound.buffer),
+                    step_name(timeline, free.index),
+                    timeline.label(now.buffer),
+                    step_name(timeline, now.index)
+                );
+                let mut spot = Spot::of(event);
+                spot.node = Some(bound.node);
+                let key = format!("{} {}", graph.0, bound.buffer.0);
+                found.report(&CHECK, timeline, &spot, Some(bound.buffer), key, message);
+            }
+        }
         if self.shared.is_empty() || matches!(event.what, What::Allocate(_)) {
             return Ok(());
         }

@@ -1,10 +1,12 @@
 //! The first NaN or infinity in a snapshot, and its producer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use twinstep_traces::{BufferId, ChunkHash, DType, Role};
+use twinstep_traces::{BufferId, ChunkHash, DType, Role, SnapshotId, Trace};
 
 use super::{Check, Found, Registered, Spot};
+use crate::between::{Intervals, describe_all};
+use crate::foreign::is_foreign;
 use crate::selection::index_of;
 use crate::timeline::{By, Event, Timeline, What, Writer, launch_of};
 use crate::value::{Value, is_float};
@@ -37,6 +39,9 @@ struct Nonfinite {
     /// Chunks known to be finite.
     finite: HashSet<(ChunkHash, DType)>,
     done: bool,
+    /// Buffers of another engine that were covered before, and those whose first snapshot was not finite.
+    covered: BTreeSet<BufferId>,
+    born: BTreeSet<BufferId>,
 }
 
 /// A value that is not finite, and who wrote it.
@@ -77,6 +82,15 @@ impl Check for Nonfinite {
                 clean = false;
                 let at = element * record.dtype.size();
                 let writer = timeline.writers(change.buffer, at, at + 1).next().and_then(|p| p.writer);
+                if !self.covered.contains(&change.buffer)
+                    && is_foreign(trace.run())
+                    && self.born.insert(change.buffer)
+                {
+                    found.note(format!(
+                        "nonfinite: {} is not finite since it was first looked at",
+                        timeline.label(change.buffer)
+                    ));
+                }
                 if hits.last().is_none_or(|h| h.buffer != change.buffer)
                     && !legal(timeline, change.buffer, value, writer.as_ref())
                 {
@@ -86,6 +100,11 @@ impl Check for Nonfinite {
             if clean {
                 self.finite.insert((change.hash, record.dtype));
             }
+        }
+        if is_foreign(trace.run()) {
+            // What fresh memory of another engine holds is not known, and nobody may read it.
+            hits.retain(|hit| self.covered.contains(&hit.buffer) && !self.born.contains(&hit.buffer));
+            self.covered.extend(trace.covered(point.snapshot)?);
         }
         // The buffer whose writer comes first.
         let first = hits.iter().min_by_key(|h| h.writer.map_or(0, |w| w.time));
@@ -99,6 +118,9 @@ impl Check for Nonfinite {
         };
         let name = trace.buffer(hit.buffer).map_or("", |b| &b.name);
         let mut message = format!("{name}[{}] is {} at {}{by}", index.join(","), hit.value, point.point);
+        if is_foreign(trace.run()) {
+            message += &since(trace, hit.buffer, point.snapshot)?;
+        }
         if hits.len() > 1 {
             message += &format!("; so are values of {} more buffers", hits.len() - 1);
         }
@@ -113,6 +135,19 @@ impl Check for Nonfinite {
         found.report(&CHECK, timeline, &spot, Some(hit.buffer), String::new(), message);
         Ok(())
     }
+}
+
+/// The last point at which a buffer was seen before, and what ran since.
+fn since(trace: &Trace, buffer: BufferId, snapshot: SnapshotId) -> Result<String, ReplayError> {
+    let intervals = Intervals::of(trace)?;
+    let Some(at) = intervals.ending_at(snapshot) else { return Ok(String::new()) };
+    let Some(&since) = intervals.list[at].changed.get(&buffer) else { return Ok(String::new()) };
+    let from = intervals.list[since].to.name();
+    let ran = describe_all(trace, intervals.ran(since, at))?;
+    Ok(match ran.as_slice() {
+        [] => format!("; it was finite at {from}, and nothing that is recorded ran in between"),
+        ran => format!("; it was finite at {from}, and in between ran {}", ran.join(", ")),
+    })
 }
 
 /// Whether the value is one that its producer writes on purpose, or may do so for all that is known.

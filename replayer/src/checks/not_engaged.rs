@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinstep_traces::{GraphId, Item, StepKind, Trace};
 
 use super::{Check, Found, Registered, Spot, step_name};
+use crate::foreign::is_foreign;
 use crate::timeline::{Event, Timeline, What};
 use crate::{Kind, ReplayError};
 
@@ -39,7 +40,13 @@ struct Captured {
 struct NotEngaged {
     captured: BTreeMap<GraphId, Captured>,
     launched: BTreeSet<GraphId>,
+    /// Decode steps, and whether any step of a request launched a graph.
+    steps: u32,
+    any: bool,
 }
+
+/// Decode steps of another engine without any graph launch after which its graphs are not in use.
+const STEPS_MIN: u32 = 3;
 
 fn names(trace: &Trace, graph: GraphId) -> Result<BTreeSet<String>, ReplayError> {
     let Some(record) = trace.graph(graph) else { return Ok(BTreeSet::new()) };
@@ -63,6 +70,11 @@ impl Check for NotEngaged {
         _found: &mut Found,
     ) -> Result<(), ReplayError> {
         let decode = event.step.kind == StepKind::Decode;
+        match event.what {
+            What::Begin if decode => self.steps += 1,
+            What::GraphLaunch(_) if event.step.kind != StepKind::Setup => self.any = true,
+            _ => {}
+        }
         let launched = &self.launched;
         let waiting =
             self.captured.iter_mut().filter(|(g, c)| !launched.contains(g) && c.index < event.index);
@@ -119,6 +131,20 @@ impl Check for NotEngaged {
                 captured.steps
             );
             found.report(&CHECK, timeline, &captured.spot, None, graph.0.to_string(), message);
+            self.any = true;
+        }
+        let idle = is_foreign(trace.run()) && trace.run().mode != "eager" && !self.any;
+        if let Some((graph, captured)) =
+            self.captured.iter().next().filter(|_| idle && self.steps >= STEPS_MIN)
+        {
+            let message = format!(
+                "{} graphs were captured, graph {} in {} the first, and none was launched in any of {} decode steps",
+                self.captured.len(),
+                graph.0,
+                step_name(timeline, captured.index),
+                self.steps
+            );
+            found.report(&CHECK, timeline, &captured.spot, None, "all".to_owned(), message);
         }
         Ok(())
     }

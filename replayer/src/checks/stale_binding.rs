@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{BufferId, GraphId, Trace};
 
+use super::bindings::{Bindings, Bound, is_unnamed, range};
 use super::{Check, Found, Registered, Spot, step_name, subject};
 use crate::timeline::{Event, Timeline, What};
 use crate::{Kind, ReplayError};
@@ -35,6 +36,9 @@ struct StaleBinding {
     /// Bound buffers that their names meant at capture.
     meant: BTreeMap<GraphId, BTreeSet<BufferId>>,
     allocated: BTreeMap<BufferId, u32>,
+    bindings: Bindings,
+    /// What the names of bound addresses meant, at capture or later: by graph of another engine.
+    named: BTreeMap<GraphId, Vec<(Bound, BufferId)>>,
 }
 
 /// The buffers that a graph's nodes bind.
@@ -60,8 +64,10 @@ impl Check for StaleBinding {
         found: &mut Found,
     ) -> Result<(), ReplayError> {
         let trace = timeline.trace();
+        self.bindings.event(timeline, event)?;
         let graph = match event.what {
             What::Allocate(buffer) => {
+                self.names(trace, buffer, None);
                 self.allocated.insert(buffer, event.index);
                 return Ok(());
             }
@@ -70,15 +76,29 @@ impl Check for StaleBinding {
                     |id: &BufferId| trace.buffer(*id).is_some_and(|b| timeline.resolve(&b.name) == Some(*id));
                 let meant = bound(trace, graph)?.into_iter().filter(means).collect();
                 self.meant.insert(graph, meant);
+                for &buffer in timeline.live() {
+                    let name = trace.buffer(buffer).map_or("", |b| &b.name);
+                    if timeline.resolve(name) == Some(buffer) {
+                        self.names(trace, buffer, Some(graph));
+                    }
+                }
+                return Ok(());
+            }
+            What::GraphLaunch(graph) => {
+                self.launched(timeline, event, graph, found);
                 return Ok(());
             }
             What::Launch(launch) => launch.graph.map(|(graph, _)| graph),
-            What::Foreign(_, graph) => graph,
+            // By address, when its graph is launched.
+            What::Foreign(_, node) => node.map(|(graph, _)| graph),
             _ => None,
         };
         let Some((graph, meant)) = graph.and_then(|g| Some((g, self.meant.get(&g)?))) else { return Ok(()) };
         for buffer in operands(event).into_iter().filter(|b| meant.contains(b)) {
             let Some(record) = trace.buffer(buffer) else { continue };
+            if matches!(event.what, What::Foreign(..)) && record.address.is_some() {
+                continue;
+            }
             let Some(now) = timeline.resolve(&record.name).filter(|now| *now != buffer) else { continue };
             let reads = event.accesses.iter().any(|a| a.buffer == buffer && a.access.reads());
             let verb = if reads { "reads" } else { "writes" };
@@ -100,5 +120,47 @@ impl Check for StaleBinding {
             found.report(&CHECK, timeline, &Spot::of(event), Some(buffer), key, message);
         }
         Ok(())
+    }
+}
+
+impl StaleBinding {
+    /// Notes that a name means addresses which foreign graphs bind: all of them, or one that is captured now.
+    fn names(&mut self, trace: &Trace, buffer: BufferId, only: Option<GraphId>) {
+        let Some((start, end)) = range(trace, buffer) else { return };
+        if trace.buffer(buffer).is_none_or(|b| is_unnamed(&b.name)) {
+            return;
+        }
+        for (graph, bound) in self.bindings.binding((start, end)) {
+            if !bound.is_empty() && only.is_none_or(|only| only == graph) {
+                let named = self.named.entry(graph).or_default();
+                named.extend(bound.iter().map(|bound| (bound.clone(), buffer)));
+            }
+        }
+    }
+
+    /// A graph of another engine is launched: do its addresses still belong to the names that they had?
+    fn launched(&self, timeline: &Timeline<'_>, event: &Event<'_>, graph: GraphId, found: &mut Found) {
+        let trace = timeline.trace();
+        for (bound, buffer) in self.named.get(&graph).into_iter().flatten() {
+            let Some(record) = trace.buffer(*buffer) else { continue };
+            let Some(now) = timeline.resolve(&record.name).filter(|now| now != buffer) else { continue };
+            let still = range(trace, now).is_none_or(|(a, b)| a <= bound.address && bound.address < b);
+            if still || self.bindings.is_given_back(graph, bound.address) {
+                continue;
+            }
+            let since = self.allocated.get(&now);
+            let since = since.map_or(String::new(), |i| format!(" since {}", step_name(timeline, *i)));
+            let message = format!(
+                "{} binds {}, but {} is {}{since}",
+                bound.name(graph),
+                timeline.label(*buffer),
+                record.name,
+                timeline.label(now)
+            );
+            let mut spot = Spot::of(event);
+            spot.node = Some(bound.node);
+            let key = format!("{} {}", graph.0, buffer.0);
+            found.report(&CHECK, timeline, &spot, Some(*buffer), key, message);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A graph was captured, and its outputs are read before any launch of it.
 
+mod foreign;
+
 use std::collections::BTreeMap;
 
 use twinstep_traces::{BufferId, GraphId};
@@ -25,7 +27,12 @@ previous logits used again in kekzl/imp #1417.
 
 Confirm: `twinstep log RUN.twin --at N` shows `capture` without `graph` after it;
 `twinstep history RUN.twin OUTPUT --at N --after` shows that nothing wrote the output.
-Fix: launch the graph once right after capturing it.",
+Fix: launch the graph once right after capturing it.
+
+Of another engine's graph it is not known what it writes. It is reported if it was captured in a step of a
+request, not launched until that step's end, and later steps launch it; and if buffers that all those later
+launches change did not change in that step, or if something that ran later in that step binds them. An
+engine that ran the same kernels itself in that step (a warm-up whose results it used) is not reported.",
     new: |_| Box::new(UnlaunchedCapture::default()),
 };
 
@@ -40,6 +47,8 @@ struct Pending {
 struct UnlaunchedCapture {
     pending: BTreeMap<GraphId, Pending>,
 }
+
+pub(crate) use foreign::{Unlaunched, unlaunched};
 
 impl Check for UnlaunchedCapture {
     fn event(
@@ -64,6 +73,10 @@ impl Check for UnlaunchedCapture {
             _ => {}
         }
         Ok(())
+    }
+
+    fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
+        foreign::report(timeline, found)
     }
 }
 

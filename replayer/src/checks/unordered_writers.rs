@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinstep_traces::{BufferId, Item, ProgramId, StepKind, Trace};
 
 use super::{Check, Found, Registered, Spot, subject};
+use crate::foreign::is_foreign;
 use crate::timeline::intervals::Intervals;
 use crate::timeline::{By, Event, Timeline, What, Writer};
 use crate::{Kind, ReplayError};
@@ -67,7 +68,8 @@ impl UnorderedWriters {
             }
         }
         UnorderedWriters {
-            several: streams.len() > 1,
+            // How another engine's host waits for streams is not recorded.
+            several: streams.len() > 1 && !is_foreign(trace.run()),
             streams: BTreeMap::new(),
             events: BTreeMap::new(),
             host: Clock::new(),

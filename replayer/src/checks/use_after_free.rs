@@ -1,8 +1,9 @@
 //! A launch uses memory that was given back.
 
+use super::bindings::Bindings;
 use super::stale_binding::operands;
 use super::{Check, Found, Registered, Spot, launch_key, step_name, subject};
-use crate::timeline::{Event, Timeline};
+use crate::timeline::{Event, Timeline, What};
 use crate::{Kind, ReplayError};
 
 pub(super) const CHECK: Registered = Registered {
@@ -21,10 +22,13 @@ a memory pool flushed under a live graph (llama.cpp #26771).
 
 Confirm: `twinstep log RUN.twin` shows the step that frees it; `twinstep history RUN.twin NAME@0 --at N`
 shows who wrote that memory since. Fix: let the graph own what it binds, or capture again.",
-    new: |_| Box::new(UseAfterFree),
+    new: |_| Box::new(UseAfterFree::default()),
 };
 
-struct UseAfterFree;
+#[derive(Default)]
+struct UseAfterFree {
+    bindings: Bindings,
+}
 
 impl Check for UseAfterFree {
     fn event(
@@ -33,6 +37,31 @@ impl Check for UseAfterFree {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
+        self.bindings.event(timeline, event)?;
+        if let What::GraphLaunch(graph) = event.what {
+            for (bound, free, now) in self.bindings.given_back(graph) {
+                if now.is_some() {
+                    continue;
+                }
+                let under = match free.buffer == bound.buffer {
+                    true => "whose memory".to_owned(),
+                    false => format!("which lies in {}, whose memory", timeline.label(free.buffer)),
+                };
+                let message = format!(
+                    "{} binds {}, {under} was given back in {}",
+                    bound.name(graph),
+                    timeline.label(bound.buffer),
+                    step_name(timeline, free.index)
+                );
+                let mut spot = Spot::of(event);
+                spot.node = Some(bound.node);
+                let key = format!("{} {}", graph.0, bound.buffer.0);
+                found.report(&CHECK, timeline, &spot, Some(bound.buffer), key, message);
+            }
+        }
+        if matches!(event.what, What::Foreign(_, Some(_))) {
+            return Ok(());
+        }
         for buffer in operands(event) {
             let Some(index) = timeline.freed(buffer) else { continue };
             if found.explained(buffer, 0, u64::MAX) {

@@ -79,8 +79,8 @@ pub(crate) enum What<'e> {
     GraphLaunch(GraphId),
     /// A launch.
     Launch(LaunchEvent<'e>),
-    /// A kernel, copy or fill of another engine, direct or as a graph's node.
-    Foreign(&'e Item, Option<GraphId>),
+    /// A kernel, copy or fill of another engine, direct or as this graph's node with this number.
+    Foreign(&'e Item, Option<(GraphId, u32)>),
     /// An event was recorded on the stream.
     EventRecord(u32),
     /// The stream waits for an event.

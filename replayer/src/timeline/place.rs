@@ -105,6 +105,7 @@ impl Timeline<'_> {
             at => at,
         };
         match writer.by {
+            By::Fresh if self.foreign => format!("its allocation in {at}"),
             By::Fresh => format!("its allocation in {at} (0xA5)"),
             By::Loaded => "its allocation, with weights".to_owned(),
             By::Host(_) => format!("a host write of {at}"),

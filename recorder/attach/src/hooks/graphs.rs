@@ -56,6 +56,7 @@ fn after_launch(attached: &Attached, launching: Launching, stream: CUstream, res
 fn launch(exec: CUgraphExec, stream: CUstream, real: impl FnOnce() -> CUresult) -> CUresult {
     let launching = driver_did(|attached| before_launch(attached, exec, stream)).flatten();
     let result = real();
+    driver_did(|attached| attached.activity.call(stream));
     if let Some(launching) = launching {
         driver_did(|attached| after_launch(attached, launching, stream, result));
     }

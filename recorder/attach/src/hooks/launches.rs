@@ -29,7 +29,14 @@ unsafe fn launch(
 ) -> CUresult {
     let event = driver_did(|attached| {
         let waited_for = attached.waits_for_kernel(function);
-        if !(attached.settings.launches || waited_for) || attached.capturing(shape.stream) {
+        if attached.capturing(shape.stream) {
+            return None;
+        }
+        attached.activity.call(shape.stream);
+        if !attached.settings.launches {
+            attached.activity.unrecorded();
+        }
+        if !(attached.settings.launches || waited_for) {
             return None;
         }
         // SAFETY: the program passes as many parameters as the function has, or none.

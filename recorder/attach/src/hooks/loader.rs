@@ -11,7 +11,7 @@ use crate::process;
 /// `CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM`.
 const PER_THREAD: u64 = 2;
 
-fn tables() -> [&'static [Hook]; 6] {
+pub(super) fn tables() -> [&'static [Hook]; 6] {
     use super::{capture, graphs, launches, memory, streams};
     [TABLE, graphs::TABLE, capture::TABLE, memory::TABLE, launches::TABLE, streams::TABLE]
 }
@@ -31,7 +31,7 @@ static REAL_DLSYM: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 #[cfg(not(test))]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
+pub(super) unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     core::arch::naked_asm!(
         "push rdi",
         "push rsi",
@@ -220,7 +220,12 @@ hooks! {
 
 /// The driver calls this in the library that `CUDA_INJECTION64_PATH` names, from within `cuInit`.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-extern "C" fn InitializeInjection() -> CUresult {
+#[allow(non_snake_case, reason = "the driver asks for this name")]
+pub(super) extern "C" fn InitializeInjection() -> CUresult {
+    // An error or a panic here would be the program's.
+    let _ = std::panic::catch_unwind(super::inject::take_hold);
+    // The program's cuInit is under way, in this process.
+    process::initialised();
     SUCCESS
 }
 

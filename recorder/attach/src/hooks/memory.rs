@@ -85,6 +85,9 @@ fn copied(
             if attached.capturing(stream) {
                 return;
             }
+            if target.is_some() {
+                attached.activity.call(stream);
+            }
             attached.push(|session| Event::Copy {
                 stream: session.stream(stream),
                 target: target.unwrap_or(0),
@@ -103,6 +106,7 @@ fn copied_unified(target: u64, source: u64, bytes: usize, stream: CUstream, resu
             if attached.capturing(stream) {
                 return;
             }
+            attached.activity.call(stream);
             attached.push(|session| {
                 let device = |address| if session.memory.at(address).is_some() { address } else { 0 };
                 let (target, source) = (device(target), device(source));
@@ -126,6 +130,7 @@ fn filled(
             if attached.capturing(stream) {
                 return;
             }
+            attached.activity.call(stream);
             let bytes = count as u64 * u64::from(element);
             attached.push(|session| Event::Fill {
                 stream: session.stream(stream),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::pinned::{Pinned, stamp};
+use twinstep_traces::AuditRange;
+
 use super::tables::Table;
 use super::{CHUNK_LIMIT, Ticket, Watched};
 
@@ -25,6 +27,7 @@ impl Layout {
     pub fn new(slots: u64) -> Self {
         Self { slots }
     }
+    #[cfg(test)]
     /// How many slots there are.
     pub fn slots(&self) -> u64 {
         self.slots
@@ -70,6 +73,10 @@ pub struct Flight {
     pub ticket: Ticket,
     /// What it looks at.
     pub table: Arc<Table>,
+    /// The chunks that it looks at.
+    pub audited: Vec<AuditRange>,
+    /// Of large buffers it looks at a part only.
+    pub partly: bool,
     /// Which launch of the lane it is; `None` where the launch was refused.
     pub launch: Result<u64, String>,
 }
@@ -210,9 +217,9 @@ mod tests {
     }
 
     fn flight(launch: u64) -> Flight {
-        let watched = Watched { buffer: BufferId(3), address: 4096, bytes: 5000, chunk_bytes: 4096 };
+        let watched = Watched { buffer: BufferId(3), address: 4096, bytes: 1928, chunk_bytes: 1024 };
         let table = Arc::new(Table { watched: [watched].into(), shared: vec![false] });
-        Flight { ticket: Ticket(launch), table, launch: Ok(launch) }
+        Flight { ticket: Ticket(launch), table, audited: Vec::new(), partly: false, launch: Ok(launch) }
     }
 
     #[test]
@@ -225,13 +232,13 @@ mod tests {
             assert!(device.chunk(0, 1, &[round as u8; 904]));
             arrivals.take(&device.pinned, &device.layout, &mut landed);
             assert!(landed.is_empty(), "its end is not known yet");
-            assert!(device.chunk(0, 0, &[7; 4096]));
+            assert!(device.chunk(0, 0, &[7; 1024]));
             device.end(0);
             arrivals.take(&device.pinned, &device.layout, &mut landed);
             let [one] = &landed[..] else { panic!("{landed:?}") };
             assert_eq!((one.lost.clone(), one.flight.ticket), (None, Ticket(round)));
             let sizes: Vec<_> = one.chunks.iter().map(|c| (c.number, c.bytes.len(), c.bytes[0])).collect();
-            assert_eq!(sizes, [(1, 904, round as u8), (0, 4096, 7)]);
+            assert_eq!(sizes, [(1, 904, round as u8), (0, 1024, 7)]);
             landed.clear();
         }
     }
@@ -267,7 +274,7 @@ mod tests {
         let mut arrivals = Arrivals::default();
         let mut landed = Vec::new();
         (0..2).for_each(|n| arrivals.expect(flight(n)));
-        device.chunk(0, 0, &[1; 4096]);
+        device.chunk(0, 0, &[1; 1024]);
         device.end(0);
         device.chunk(0, 1, &[2; 904]);
         arrivals.take(&device.pinned, &device.layout, &mut landed);

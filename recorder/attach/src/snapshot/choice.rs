@@ -30,9 +30,9 @@ impl Choice {
 }
 
 impl Snapshotter for Choice {
-    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>, quiet: bool) -> Result<Ticket, String> {
         self.chosen.get_or_init(|| self.hashed.runs().err());
-        self.now().enqueue(stream, watched)
+        self.now().enqueue(stream, watched, quiet)
     }
 
     fn poll(&self, completed: &mut Vec<Completed>) {

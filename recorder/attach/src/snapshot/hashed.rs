@@ -13,9 +13,9 @@ use super::order::Order;
 use super::{Completed, Snapshotter, Ticket, Watched};
 use crate::driver::{self, CUcontext, CUstream, STREAM_PER_THREAD};
 
-/// Slots (4 KiB each) in the ring of the first lane, and of each later one.
-const FIRST_SLOTS: u32 = 1 << 14;
-const LATER_SLOTS: u32 = 1 << 12;
+/// Slots (a chunk each) in the ring of the first lane, and of each later one.
+const FIRST_SLOTS: u32 = 1 << 16;
+const LATER_SLOTS: u32 = 1 << 14;
 
 /// Streams with snapshots under way at one time.
 const MAX_LANES: usize = 16;
@@ -108,7 +108,7 @@ impl Hashed {
 }
 
 impl Snapshotter for Hashed {
-    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>, quiet: bool) -> Result<Ticket, String> {
         if !self.ours() {
             return Err("CUDA does not survive a fork".to_owned());
         }
@@ -127,7 +127,7 @@ impl Snapshotter for Hashed {
         let (number, lane) = self.lane(context, stream)?;
         let ticket = || Ticket(self.next.fetch_add(1, Ordering::AcqRel));
         // A table may have to grow.
-        relaxed(|| lane.enqueue(number, stream, watched, &self.sharing, ticket))
+        relaxed(|| lane.enqueue(number, stream, watched, quiet, &self.sharing, ticket))
     }
 
     fn poll(&self, completed: &mut Vec<Completed>) {

@@ -39,6 +39,14 @@ pub struct Lane {
     pub slots: u32,
 }
 
+/// Which blocks of a table a snapshot works on: those below `always`, and `blocks` from `slice` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    pub always: u32,
+    pub slice: u32,
+    pub blocks: u32,
+}
+
 impl Kernels {
     /// Loads the module into the current context. The driver compiles it for the device at hand.
     ///
@@ -101,7 +109,8 @@ impl Kernels {
         &self,
         stream: CUstream,
         lane: &Lane,
-        (entries, entry_of_block, blocks): (u64, u64, u32),
+        (entries, entry_of_block): (u64, u64),
+        look: Look,
         (publication, number): (u64, u64),
         patience: u64,
     ) -> Result<(), String> {
@@ -117,8 +126,10 @@ impl Kernels {
             arg(&publication),
             arg(&number),
             arg(&patience),
+            arg(&look.always),
+            arg(&look.slice),
         ];
-        launch(self.snapshot, blocks, stream, &mut args)
+        launch(self.snapshot, look.always + look.blocks, stream, &mut args)
     }
 }
 
@@ -167,7 +178,7 @@ mod tests {
         assert_eq!(parameters("table_write"), ["u64", "align", "u32"]);
         assert!(PTX.contains(".b8 table_write_param_1[3840]"), "480 words by value");
         assert_eq!(parameters("table_open"), ["u64"; 3]);
-        let lane = ["u64"; 7].into_iter().chain(["u32"]).chain(["u64"; 3]);
+        let lane = ["u64"; 7].into_iter().chain(["u32"]).chain(["u64"; 3]).chain(["u32"; 2]);
         assert_eq!(parameters("snapshot"), lane.collect::<Vec<_>>());
     }
 }

@@ -10,7 +10,7 @@ use twinstep_traces::BufferId;
 use super::arrivals::{Arrivals, Flight, Landed, Layout, PUBLICATIONS};
 use super::kernels::{self, Kernels};
 use super::pinned::{Pinned, stamp};
-use super::tables::{ENTRY_WORDS, Encoded, Places, Table};
+use super::tables::{self, ENTRY_WORDS, Encoded, Places, Table};
 use super::{CHUNK_LIMIT, Ticket, Watched};
 use crate::driver::{self, CUstream};
 
@@ -49,6 +49,11 @@ struct Inner {
 
 /// A table on the device.
 struct Ready {
+    /// What it was asked for; none where it is out of date.
+    of: Option<Arc<[Watched]>>,
+    first_blocks: Vec<u32>,
+    /// Counts quiet snapshots.
+    turn: u32,
     table: Arc<Table>,
     /// Device address and size of the memory that holds it.
     memory: (u64, u64),
@@ -108,6 +113,7 @@ impl Lane {
         number: usize,
         stream: CUstream,
         watched: &Arc<[Watched]>,
+        quiet: bool,
         sharing: &impl Sharing,
         ticket: impl FnOnce() -> Ticket,
     ) -> Result<Ticket, String> {
@@ -134,16 +140,32 @@ impl Lane {
         let publication = (self.pinned.device(self.layout.publication(launch)), launch);
         let (device, with) = (inner.device, &mut inner.tables[ready]);
         with.last = launch;
+        let all = kernels::Look { always: with.blocks, slice: 0, blocks: 0 };
+        // Shared buffers have other lanes' writers, and what was lost is yet to be handed over.
+        let partly =
+            quiet && !fresh && !with.table.shared.contains(&true) && !self.behind.load(Ordering::Relaxed);
+        let (look, audited) = if partly {
+            with.turn = with.turn.wrapping_add(1);
+            tables::part(&with.table.watched, &with.first_blocks, with.blocks, with.turn)
+        } else {
+            (all, with.table.watched.iter().map(super::whole).collect())
+        };
         let (table, patience) = (with.table.clone(), u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-        let place = (with.memory.0, with.entry_of_block, with.blocks);
+        let place = (with.memory.0, with.entry_of_block);
         let launched = match trouble {
             Some(reason) => Err(reason),
-            None => self.kernels.snapshot(stream, &device, place, publication, patience),
+            None => self.kernels.snapshot(stream, &device, place, look, publication, patience),
         };
         if launched.is_ok() {
             self.launched.store(launch + 1, Ordering::Release);
         }
-        lock(&self.expected).push(Flight { ticket, table, launch: launched.map(|()| launch) });
+        lock(&self.expected).push(Flight {
+            ticket,
+            table,
+            audited,
+            partly,
+            launch: launched.map(|()| launch),
+        });
         Ok(ticket)
     }
 
@@ -158,9 +180,13 @@ impl Lane {
     ) -> Result<(usize, bool), String> {
         if inner.shared_epoch != sharing.epoch() {
             inner.shared_epoch = sharing.epoch();
-            inner.tables.iter_mut().for_each(|ready| ready.table = Arc::new(Table::gone()));
+            inner.tables.iter_mut().for_each(Ready::forget);
         }
-        match inner.tables.iter().position(|ready| Arc::ptr_eq(&ready.table.watched, watched)) {
+        match inner
+            .tables
+            .iter()
+            .position(|ready| ready.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, watched)))
+        {
             Some(at) => Ok((at, false)),
             None => self.make_ready(inner, number, stream, watched, sharing),
         }
@@ -180,31 +206,31 @@ impl Lane {
         {
             return Err(format!("{} bytes in chunks of {} can't be looked at", w.bytes, w.chunk_bytes));
         }
-        let joined: Vec<(bool, u32)> = watched.iter().map(|w| sharing.join(number, w.buffer)).collect();
+        let order = tables::sorted(watched);
+        let joined: Vec<(bool, u32)> = order.iter().map(|w| sharing.join(number, w.buffer)).collect();
         // Joining may itself begin a sharing; tables of this lane that were made before are out of date then.
         if inner.shared_epoch != sharing.epoch() {
             inner.shared_epoch = sharing.epoch();
-            inner.tables.iter_mut().for_each(|ready| ready.table = Arc::new(Table::gone()));
+            inner.tables.iter_mut().for_each(Ready::forget);
         }
         let epochs: std::collections::HashMap<BufferId, u32> =
-            watched.iter().map(|w| w.buffer).zip(joined.iter().map(|j| j.1)).collect();
+            order.iter().map(|w| w.buffer).zip(joined.iter().map(|j| j.1)).collect();
         let oldest = inner.tables.iter().enumerate().min_by_key(|(_, ready)| ready.last).map(|(at, _)| at);
         let at = match oldest {
             Some(at) if inner.tables.len() >= TABLES => at,
             _ => {
-                let table = Arc::new(Table::gone());
-                inner.tables.push(Ready { table, memory: (0, 0), entry_of_block: 0, blocks: 0, last: 0 });
+                inner.tables.push(Ready::new());
                 inner.tables.len() - 1
             }
         };
-        inner.tables[at].table = Arc::new(Table::gone());
+        inner.tables[at].forget();
         let (tables, places) = (&inner.tables, &mut inner.places);
         places.keep(|buffer| {
             epochs.contains_key(&buffer)
                 || tables.iter().any(|r| r.table.watched.iter().any(|w| w.buffer == buffer))
         });
-        let Encoded { words, blocks, fresh } =
-            places.encode(watched, |buffer| epochs.get(&buffer).copied().unwrap_or(0))?;
+        let Encoded { words, blocks, first_blocks, fresh } =
+            places.encode(&order, |buffer| epochs.get(&buffer).copied().unwrap_or(0))?;
         if inner.places.end() > inner.hashes {
             let more = inner.places.end().next_power_of_two();
             let grown = zeroed(stream, more * 16)?;
@@ -228,8 +254,9 @@ impl Lane {
         let ready = &mut inner.tables[at];
         ready.entry_of_block = memory + entries;
         ready.blocks = blocks;
-        ready.table =
-            Arc::new(Table { watched: watched.clone(), shared: joined.iter().map(|j| j.0).collect() });
+        ready.of = Some(watched.clone());
+        ready.first_blocks = first_blocks;
+        ready.table = Arc::new(Table { watched: order, shared: joined.iter().map(|j| j.0).collect() });
         Ok((at, fresh))
     }
 
@@ -277,6 +304,19 @@ impl Lane {
             std::thread::sleep(Duration::from_micros(20));
         }
         true
+    }
+}
+
+impl Ready {
+    fn new() -> Self {
+        let table = Arc::new(Table::gone());
+        let (of, first_blocks) = (None, Vec::new());
+        Self { of, first_blocks, turn: 0, table, memory: (0, 0), entry_of_block: 0, blocks: 0, last: 0 }
+    }
+
+    fn forget(&mut self) {
+        self.of = None;
+        self.table = Arc::new(Table::gone());
     }
 }
 

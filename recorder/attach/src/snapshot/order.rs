@@ -1,6 +1,6 @@
 //! Snapshots of all lanes in one order: what the trace is told of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use twinstep_traces::BufferId;
@@ -19,6 +19,8 @@ pub struct Order {
     landed: BTreeMap<u64, (usize, Landed)>,
     /// Chunks of snapshots that were lost, by lane: the kernel will not hand them over again.
     kept: HashMap<usize, BTreeMap<(BufferId, u32), Vec<u8>>>,
+    /// Buffers whose last whole look by a lane was lost: a look at a part does not make up for it.
+    unknown: HashSet<(usize, BufferId)>,
     /// Of shared buffers: what each lane saw last, and what the trace was told last.
     seen: HashMap<(usize, BufferId), Vec<Option<Content>>>,
     told: HashMap<BufferId, Vec<Option<Content>>>,
@@ -39,8 +41,18 @@ impl Order {
     }
 
     fn tell(&mut self, lane: usize, landed: Landed) -> Completed {
-        let Landed { flight, chunks, lost } = landed;
+        let Landed { flight, chunks, mut lost } = landed;
         let (ticket, table) = (flight.ticket, flight.table);
+        let keys = || table.watched.iter().map(|w| (lane, w.buffer));
+        if lost.is_some() {
+            self.unknown.extend(keys());
+        } else if !flight.partly {
+            keys().for_each(|key| {
+                self.unknown.remove(&key);
+            });
+        } else if keys().any(|key| self.unknown.contains(&key)) {
+            lost = Some("the one before it is not whole".to_owned());
+        }
         let mut fresh = self.kept.remove(&lane).unwrap_or_default();
         for chunk in chunks {
             if let Some(watched) = table.watched.get(chunk.entry as usize) {
@@ -49,7 +61,7 @@ impl Order {
         }
         if lost.is_some() {
             self.kept.insert(lane, fresh);
-            return Completed { ticket, covered: Vec::new(), changed: Vec::new(), lost };
+            return Completed { ticket, covered: Vec::new(), changed: Vec::new(), audited: Vec::new(), lost };
         }
         // Of a buffer that this snapshot does not look at the next one that does will be told.
         let (mut fresh, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -63,7 +75,13 @@ impl Order {
         let mut covered: Vec<BufferId> = table.watched.iter().map(|w| w.buffer).collect();
         covered.sort_unstable();
         covered.dedup();
-        Completed { ticket, covered, changed: pieces(fresh, &table.watched), lost: None }
+        Completed {
+            ticket,
+            covered,
+            changed: pieces(fresh, &table.watched),
+            audited: flight.audited,
+            lost: None,
+        }
     }
 
     /// Replaces what changed in a shared buffer since the lane's last look by what changed since anyone's.
@@ -116,13 +134,20 @@ mod tests {
         let table = Arc::new(Table { watched: [watched].into(), shared: vec![shared] });
         let chunks = chunks.iter().map(|&(number, byte)| Chunk { entry: 0, number, bytes: vec![byte; 4] });
         Landed {
-            flight: Flight { ticket: Ticket(ticket), table, launch: Ok(ticket) },
+            flight: Flight {
+                ticket: Ticket(ticket),
+                table,
+                audited: Vec::new(),
+                partly: false,
+                launch: Ok(ticket),
+            },
             chunks: chunks.collect(),
             lost: lost.then(|| "full".to_owned()),
         }
     }
 
     /// (ticket, [(first chunk, first byte of each chunk)]) of what is told.
+    #[allow(clippy::type_complexity, reason = "pairs of pairs, for one comparison")]
     fn told(order: &mut Order) -> Vec<(u64, Vec<(u64, Vec<u8>)>)> {
         let mut completed = Vec::new();
         order.give(&mut completed);
@@ -147,6 +172,27 @@ mod tests {
         order.put(0, landed(0, false, &[(0, 1), (1, 1)], true));
         order.put(0, landed(1, false, &[(1, 2), (2, 2)], false));
         assert_eq!(told(&mut order), [(0, vec![]), (1, vec![(0, vec![1, 2, 2])])]);
+    }
+
+    #[test]
+    fn a_look_at_a_part_does_not_make_up_for_one_that_was_lost() {
+        let mut order = Order::default();
+        let part = |ticket| {
+            let mut landed = landed(ticket, false, &[], false);
+            landed.flight.partly = true;
+            landed
+        };
+        order.put(0, landed(0, false, &[(0, 1), (1, 1), (2, 1)], false));
+        order.put(0, part(1));
+        order.put(0, landed(2, false, &[(0, 2)], true));
+        order.put(0, part(3));
+        order.put(0, landed(4, false, &[(1, 2)], false));
+        order.put(0, part(5));
+        let mut completed = Vec::new();
+        order.give(&mut completed);
+        let lost: Vec<bool> = completed.iter().map(|c| c.lost.is_some()).collect();
+        assert_eq!(lost, [false, false, true, true, false, false]);
+        assert_eq!(completed[4].changed[0].bytes, [2; 8], "both chunks are told");
     }
 
     /// Lane 0 sees a change, then lane 1 sees the same bytes anew and changes them, then lane 0 sees nothing new

@@ -98,7 +98,7 @@ fn slot(state: &mut State, bytes: usize) -> Result<Slot, String> {
 }
 
 impl Snapshotter for Plain {
-    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>) -> Result<Ticket, String> {
+    fn enqueue(&self, stream: CUstream, watched: &Arc<[Watched]>, _quiet: bool) -> Result<Ticket, String> {
         let bytes = watched.iter().map(|w| w.bytes.next_multiple_of(HEAD as u64) as usize).sum();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slot(&mut state, bytes)?;
@@ -124,10 +124,8 @@ impl Snapshotter for Plain {
             // SAFETY: as above.
             result = unsafe { driver::cuStreamWriteValue32(stream, slot.device, 1, 0) };
         }
-        if let Err(trouble) = enqueued.and(check("cuStreamWriteValue32", result)) {
-            // Some copies may be under way into the slot: it is not used again.
-            return Err(trouble);
-        }
+        // Some copies may be under way into the slot then: it is not used again.
+        enqueued.and(check("cuStreamWriteValue32", result))?;
         state.under_way.push_back(UnderWay { slot, watched: watched.clone() });
         state.next += 1;
         Ok(Ticket(state.next - 1))
@@ -156,7 +154,8 @@ impl Snapshotter for Plain {
                 compare(w, now, &mut last, &mut changed);
             }
             let covered = front.watched.iter().map(|w| w.buffer).collect();
-            completed.push(Completed { ticket, covered, changed, lost: None });
+            let audited = front.watched.iter().map(super::whole).collect();
+            completed.push(Completed { ticket, covered, changed, audited, lost: None });
             self.state.lock().unwrap_or_else(PoisonError::into_inner).free.push(front.slot);
         }
     }

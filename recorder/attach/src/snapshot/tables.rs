@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use twinstep_traces::BufferId;
+use twinstep_traces::{AuditRange, BufferId};
 
 use super::Watched;
+use super::kernels::Look;
 
-/// Chunks that a block of the kernel hashes: 4 warps, 2 chunks each.
-const CHUNKS_A_BLOCK: u64 = 8;
+/// Chunks that a block of the kernel hashes: 16 groups of threads, 2 chunks each.
+const CHUNKS_A_BLOCK: u64 = 32;
 
 /// The words of one `Entry` of the kernel.
 pub const ENTRY_WORDS: usize = 5;
@@ -47,8 +48,48 @@ pub struct Encoded {
     pub words: Vec<u64>,
     /// Blocks of a launch.
     pub blocks: u32,
+    /// Where each entry's blocks begin.
+    pub first_blocks: Vec<u32>,
     /// Some entry is new to the lane: all its chunks are handed over.
     pub fresh: bool,
+}
+
+/// Buffers up to this size are looked at whole by every snapshot.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// A quiet snapshot looks at one part in so many of the large buffers.
+const PARTS: u32 = 16;
+
+/// How many of `watched`, which has small buffers first, are small.
+fn small(watched: &[Watched]) -> usize {
+    watched.partition_point(|w| w.bytes <= SMALL_BYTES)
+}
+
+/// Small buffers first: the order of a table.
+pub fn sorted(watched: &[Watched]) -> Arc<[Watched]> {
+    let mut sorted = watched.to_vec();
+    sorted.sort_by_key(|w| (w.bytes, w.buffer));
+    sorted.into()
+}
+
+/// What the `turn`-th quiet snapshot of a table of `blocks` blocks looks at, and those chunks.
+pub fn part(watched: &[Watched], first_blocks: &[u32], blocks: u32, turn: u32) -> (Look, Vec<AuditRange>) {
+    let small = small(watched);
+    let always = first_blocks.get(small).copied().unwrap_or(blocks);
+    let each = (blocks - always).div_ceil(PARTS);
+    let slice = (always + turn % PARTS * each).min(blocks);
+    let look = Look { always, slice, blocks: each.min(blocks - slice) };
+    let mut audited: Vec<AuditRange> = watched[..small].iter().map(super::whole).collect();
+    for (w, &first) in watched.iter().zip(first_blocks).skip(small) {
+        let all = super::whole(w);
+        let begin = u64::from(look.slice.saturating_sub(first)) * CHUNKS_A_BLOCK;
+        let end = u64::from((look.slice + look.blocks).saturating_sub(first)) * CHUNKS_A_BLOCK;
+        let (begin, end) = (begin.min(all.chunks), end.min(all.chunks));
+        if begin < end {
+            audited.push(AuditRange { first_chunk: begin, chunks: end - begin, ..all });
+        }
+    }
+    (look, audited)
 }
 
 impl Places {
@@ -66,6 +107,7 @@ impl Places {
         watched: &[Watched],
         epoch: impl Fn(BufferId) -> u32,
     ) -> Result<Encoded, String> {
+        let mut first_blocks = Vec::with_capacity(watched.len());
         let (mut words, mut block, mut any_fresh) =
             (Vec::with_capacity(watched.len() * ENTRY_WORDS), 0u64, false);
         for w in watched {
@@ -90,10 +132,11 @@ impl Places {
                 block | u64::from(w.chunk_bytes) << 32,
                 u64::from(fresh),
             ]);
+            first_blocks.push(u32::try_from(block).unwrap_or(u32::MAX));
             block += chunks.div_ceil(CHUNKS_A_BLOCK);
         }
         let blocks = i32::try_from(block).map_err(|_| format!("{block} blocks of chunks are too many"))?;
-        Ok(Encoded { words, blocks: blocks.unsigned_abs(), fresh: any_fresh })
+        Ok(Encoded { words, blocks: blocks.unsigned_abs(), first_blocks, fresh: any_fresh })
     }
 
     /// Gives back the places of buffers that no table has any more.
@@ -138,8 +181,8 @@ mod tests {
         let (a, b) = (watched(1, 100_000), watched(2, 1));
         let first = places.encode(&[a, b], |_| 0).unwrap();
         assert!(first.fresh && places.end() == 26);
-        assert_eq!(first.words, [0x1000, 100_000, 0, 4096 << 32, 1, 0x2000, 1, 25, 4 | 4096 << 32, 1]);
-        assert_eq!(first.blocks, 5);
+        assert_eq!(first.words, [0x1000, 100_000, 0, 4096 << 32, 1, 0x2000, 1, 25, 1 | 4096 << 32, 1]);
+        assert_eq!(first.blocks, 2);
         let again = places.encode(&[b, a], |_| 0).unwrap();
         assert!(!again.fresh);
         assert_eq!(again.words, [0x2000, 1, 25, 4096 << 32, 0, 0x1000, 100_000, 0, 1 | 4096 << 32, 0]);
@@ -156,5 +199,26 @@ mod tests {
         places.keep(|buffer| buffer == BufferId(2));
         places.encode(&[watched(3, 20_480), watched(4, 20_480)], |_| 0).unwrap();
         assert_eq!(places.end(), 11, "both lie where the first buffer did");
+    }
+
+    /// Small buffers are looked at each time, and every chunk of a large one once in so many turns.
+    #[test]
+    fn parts_in_turn_are_the_whole() {
+        let watched = sorted(&[watched(1, 3 << 20), watched(2, 10), watched(3, (2 << 20) + 1)]);
+        let encoded = Places::default().encode(&watched, |_| 0).unwrap();
+        let mut seen = std::collections::BTreeMap::<BufferId, Vec<u64>>::new();
+        for turn in 0..PARTS {
+            let (look, audited) = part(&watched, &encoded.first_blocks, encoded.blocks, turn);
+            assert_eq!((look.always, audited[0]), (1, super::super::whole(&watched[0])));
+            assert!(look.slice + look.blocks <= encoded.blocks);
+            for range in &audited[1..] {
+                let chunks = range.first_chunk..range.first_chunk + range.chunks;
+                seen.entry(range.buffer).or_default().extend(chunks);
+            }
+        }
+        for w in &watched[1..] {
+            let all: Vec<u64> = (0..super::super::whole(w).chunks).collect();
+            assert_eq!(seen[&w.buffer], all, "{:?}", w.buffer);
+        }
     }
 }

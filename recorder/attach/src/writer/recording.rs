@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use twinstep_traces::{
-    BufferId, BufferRecord, ChangedChunks, FileStorage, GraphId, GraphRecord, Item, PointRecord, Program,
-    RequestRecord, RunRecord, SnapshotId, StepKind, StepRecord, TraceWriter, WriteError,
+    AuditRange, BufferId, BufferRecord, ChangedChunks, FileStorage, GraphId, GraphRecord, Item, PointRecord,
+    Program, RequestRecord, RunRecord, SnapshotId, StepKind, StepRecord, TraceWriter, WriteError,
 };
 
 use super::draft::Point;
@@ -76,12 +76,13 @@ impl Recording {
         ticket: Ticket,
         covered: &[BufferId],
         changed: &[Changed],
+        audited: &[AuditRange],
     ) -> Result<(), WriteError> {
         let changed: Vec<ChangedChunks<'_>> = changed
             .iter()
             .map(|c| ChangedChunks { buffer: c.buffer, first_chunk: c.first_chunk, bytes: &c.bytes })
             .collect();
-        let snapshot = self.trace.snapshot(covered, &changed, &[])?;
+        let snapshot = self.trace.snapshot(covered, &changed, audited)?;
         self.snapshots.insert(ticket, snapshot);
         Ok(())
     }

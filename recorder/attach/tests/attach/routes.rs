@@ -2,7 +2,10 @@
 
 use twinstep_traces::{Item, StepKind};
 
-use crate::engine::{all_items, attach, codes_are_as_printed, items, open, points, record, steps};
+use crate::engine::{
+    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, items, open, points, record, steps,
+    twinstep, value,
+};
 
 #[test]
 fn every_route_is_recorded_and_changes_nothing() {
@@ -95,16 +98,59 @@ fn two_graphs_on_two_streams_have_points_of_their_own_and_events_between_them() 
 fn a_run_can_be_compared_with_an_unrecorded_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = attach(folder.path(), &["--check-undisturbed"], ["proc", "loop", "3"]);
-    let run: crate::engine::Run = command.output().unwrap().into();
+    let run: Run = command.output().unwrap().into();
     assert_eq!(run.status, Some(0), "{run:#?}");
     assert!(run.stderr.contains("undisturbed: both runs emitted the same"), "{run:#?}");
     assert_eq!(run.stdout.lines().count(), 3, "the unrecorded run's output is not shown");
 
     // A program that is not equal to itself.
-    let mut command =
-        crate::engine::twinstep(folder.path(), &["attach", "-o", "b.twin", "--check-undisturbed"]);
-    let run: crate::engine::Run =
-        command.args(["--", "sh", "-c", "echo $$; exit 0"]).output().unwrap().into();
+    let mut command = twinstep(folder.path(), &["attach", "-o", "b.twin", "--check-undisturbed"]);
+    let run: Run = command.args(["--", "sh", "-c", "echo $$; exit 0"]).output().unwrap().into();
     assert_eq!(run.status, Some(1), "{run:#?}");
     assert!(run.stderr.contains("NOT the same: standard output differs"), "{run:#?}");
+}
+
+#[test]
+fn the_driver_itself_lets_us_in_where_preloading_was_dropped() {
+    for route in ["linked", "dlsym", "proc", "proc-old", "thread"] {
+        let folder = tempfile::tempdir().unwrap();
+        // A launcher that cleans the loader's variable: `env -u` is itself preloaded, what it starts is not.
+        let engine = engine(route);
+        let mut command =
+            twinstep(folder.path(), &["attach", "-o", "run.twin", "--", "env", "-u", "LD_PRELOAD"]);
+        let run: Run = command.arg(&engine).args([route, "loop", "6"]).output().unwrap().into();
+        let plain = alone(folder.path(), [route, "loop", "6"]);
+        assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{route}: {run:#?}");
+        let trace = open(folder.path(), "run.twin");
+        assert!(trace.complete(), "{route}");
+        codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    }
+}
+
+#[test]
+fn what_the_host_writes_for_a_step_belongs_to_that_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "feed", "4"]);
+    let trace = open(folder.path(), "run.twin");
+    let steps = steps(&trace);
+    assert_eq!(steps.len(), 4);
+    for (i, step) in steps.iter().enumerate() {
+        // The first step's input came before anything was launched: it is set-up.
+        let items = items(&trace, step);
+        let kinds: Vec<&str> = items
+            .iter()
+            .map(|item| match item {
+                Item::Copy { target: Some(_), source: None, .. } => "write",
+                Item::Copy { .. } => "read",
+                Item::GraphLaunch { .. } => "launch",
+                _ => "other",
+            })
+            .collect();
+        let expected: &[&str] = if i == 0 { &["launch", "read"] } else { &["write", "launch", "read"] };
+        assert_eq!(kinds, expected, "step {}", step.step);
+        let before = value(&trace, step, "step.before", "g0.n0.p0");
+        assert_eq!(codes(&before), format!("{i} {} {} {}", i + 1, i + 2, i + 3));
+        let after = value(&trace, step, "step.after", "g0.n0.p0");
+        assert_eq!(codes(&after), run.stdout.lines().nth(i).unwrap());
+    }
 }

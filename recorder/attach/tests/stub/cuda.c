@@ -5,6 +5,7 @@
 // Linked with -Bsymbolic, as a driver is that never calls its own exported symbols through an interposer.
 
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -236,6 +237,13 @@ static void drain_all(void) {
 
 EXPORT CUresult cuInit(unsigned flags) {
     (void)flags;
+    const char *injection = getenv("CUDA_INJECTION64_PATH");
+    if (!initialised && injection) {
+        void *library = dlopen(injection, RTLD_NOW);
+        int (*begin)(void) = 0;
+        if (library) *(void **)&begin = dlsym(library, "InitializeInjection");
+        if (begin) begin();
+    }
     initialised = 1;
     return OK;
 }

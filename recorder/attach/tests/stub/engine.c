@@ -331,15 +331,31 @@ int main(int argc, char **argv) {
     if (!strcmp(scenario, "fork")) {
         // Children of a process that records: one that ends itself, one that just returns.
         loop(exec, 0, steps / 2);
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 3; i++) {
             pid_t child = fork();
             if (!child) {
-                if (i) _exit(0);
+                if (i == 1) _exit(0);
+                if (i == 2) {
+                    // One that begins anew, quietly.
+                    if (!freopen("/dev/null", "w", stdout)) _exit(9);
+                    set_up();
+                    loop(captured(forward, stream), 0, 2);
+                }
                 exit(0);
             }
             waitpid(child, 0, 0);
         }
         loop(exec, steps / 2, steps);
+        return 0;
+    }
+    if (!strcmp(scenario, "feed")) {
+        // The host writes an input before each step.
+        for (int64_t i = 0; i < steps; i++) {
+            int64_t input[ROWS] = {i, i + 1, i + 2, i + 3};
+            ok(cuMemcpyHtoDAsync_(codes, input, sizeof input, stream));
+            ok(cuGraphLaunch_(exec, stream));
+            emit();
+        }
         return 0;
     }
     if (!strcmp(scenario, "signal")) {

@@ -1,0 +1,327 @@
+//! Arguments by value that one run froze in a graph and the other one advances.
+//!
+//! The kernels that ran between the last equal and the first unequal point are aligned, by name and sizes of
+//! parameters. A value that is no address and differs is followed through the steps of the request. It is a
+//! frozen argument if, on the side of a graph, it is the same in all steps, on the other side it changes from step
+//! to step and never falls, it is behind that at the divergent step and not zero, and it was equal, or not in use, in every
+//! step before. A value that differed earlier without any effect is no cause, and one that is ahead of what the
+//! other run passes may be a bound that was meant so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use twinstep_traces::{GraphId, Item, OpaqueLaunch, Trace};
+
+use super::{Candidate, step_of};
+use crate::ReplayError;
+use crate::at::{At, find_index};
+use crate::between::Ran;
+use crate::explain::family::Side;
+use crate::explain::foreign::located::Located;
+use crate::kind::Kind;
+use crate::requests::Requests;
+
+/// Steps of the request that are looked at before and after the divergent one.
+const BEFORE: u32 = 64;
+const AFTER: u32 = 8;
+/// Pairs of kernels up to which two lists are aligned by longest common subsequence.
+const CELLS_MAX: usize = 4_000_000;
+/// Values that are followed.
+const FOLLOWED_MAX: usize = 256;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Frozen {
+    pub(super) candidate: Option<Candidate>,
+    pub(super) evidence: Vec<String>,
+}
+
+/// A kernel that ran, directly or as a graph's node.
+struct Kernel {
+    launch: OpaqueLaunch,
+    graph: Option<(GraphId, u32)>,
+    /// Kernels of the same name and parameters that ran before it.
+    ordinal: usize,
+}
+
+impl Kernel {
+    fn key(&self) -> (&str, Vec<usize>) {
+        (&self.launch.kernel, self.launch.parameters.iter().map(Vec::len).collect())
+    }
+}
+
+/// One value of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    /// A parameter, and the byte within it.
+    Parameter(usize, usize),
+    Grid(usize),
+    Block(usize),
+}
+
+impl Slot {
+    fn name(self, kernel: &str, whole: bool) -> String {
+        let axis = |i: usize| ["x", "y", "z"].get(i).copied().unwrap_or("?");
+        match self {
+            Slot::Parameter(i, _) if whole => format!("{kernel} parameter {i}"),
+            Slot::Parameter(i, byte) => format!("{kernel} parameter {i} byte {byte}"),
+            Slot::Grid(i) => format!("{kernel} grid {}", axis(i)),
+            Slot::Block(i) => format!("{kernel} block {}", axis(i)),
+        }
+    }
+}
+
+/// Where a run's memory lies.
+struct Addresses {
+    hull: (u64, u64),
+}
+
+impl Addresses {
+    fn of(trace: &Trace) -> Addresses {
+        let ranges =
+            trace.buffers().iter().filter_map(|b| Some((b.address?, b.address?.saturating_add(b.bytes))));
+        let hull = ranges.fold((u64::MAX, 0), |(low, high), (a, b)| (low.min(a), high.max(b)));
+        Addresses { hull }
+    }
+
+    /// Whether a word may be an address: in the run's memory, or where a driver's addresses lie.
+    fn contain(&self, word: u64) -> bool {
+        (self.hull.0..self.hull.1).contains(&word) || (0x7e00_0000_0000..0x8000_0000_0000).contains(&word)
+    }
+}
+
+fn flatten(trace: &Trace, ran: impl Iterator<Item = Ran>) -> Result<Vec<Kernel>, ReplayError> {
+    let mut kernels: Vec<Kernel> = Vec::new();
+    let mut seen: BTreeMap<(String, Vec<usize>), usize> = BTreeMap::new();
+    let mut add = |launch: &OpaqueLaunch, graph| {
+        let mut kernel = Kernel { launch: launch.clone(), graph, ordinal: 0 };
+        let (name, sizes) = kernel.key();
+        let count = seen.entry((name.to_owned(), sizes)).or_default();
+        kernel.ordinal = *count;
+        *count += 1;
+        kernels.push(kernel);
+    };
+    for ran in ran {
+        match trace.program(ran.program)?.items.get(ran.item as usize) {
+            Some(Item::Opaque(launch)) => add(launch, None),
+            Some(Item::GraphLaunch { graph, .. }) => {
+                let Some(record) = trace.graph(*graph) else { continue };
+                for (node, item) in (0..).zip(&trace.program(record.program)?.items) {
+                    if let Item::Opaque(launch) = item {
+                        add(launch, Some((*graph, node)));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(kernels)
+}
+
+/// Pairs of indices of kernels that belong together.
+fn align(a: &[Kernel], b: &[Kernel]) -> Vec<(usize, usize)> {
+    let mut ids = BTreeMap::new();
+    for kernel in a.iter().chain(b) {
+        let next = ids.len();
+        ids.entry(kernel.key()).or_insert(next);
+    }
+    let id = |kernel: &Kernel| ids.get(&kernel.key()).copied();
+    let x: Vec<Option<usize>> = a.iter().map(id).collect();
+    let y: Vec<Option<usize>> = b.iter().map(id).collect();
+    let prefix = x.iter().zip(&y).take_while(|(p, q)| p == q).count();
+    let suffix = x[prefix..].iter().rev().zip(y[prefix..].iter().rev()).take_while(|(p, q)| p == q).count();
+    let mut pairs: Vec<(usize, usize)> = (0..prefix).map(|i| (i, i)).collect();
+    let (n, m) = (x.len() - prefix - suffix, y.len() - prefix - suffix);
+    if n.saturating_mul(m) <= CELLS_MAX {
+        let (x, y) = (&x[prefix..prefix + n], &y[prefix..prefix + m]);
+        let mut table = vec![0u32; (n + 1) * (m + 1)];
+        for i in (0..n).rev() {
+            for j in (0..m).rev() {
+                table[i * (m + 1) + j] = if x[i] == y[j] {
+                    table[(i + 1) * (m + 1) + j + 1] + 1
+                } else {
+                    table[(i + 1) * (m + 1) + j].max(table[i * (m + 1) + j + 1])
+                };
+            }
+        }
+        let (mut i, mut j) = (0, 0);
+        while i < n && j < m {
+            if x[i] == y[j] {
+                pairs.push((prefix + i, prefix + j));
+                (i, j) = (i + 1, j + 1);
+            } else if table[(i + 1) * (m + 1) + j] >= table[i * (m + 1) + j + 1] {
+                i += 1;
+            } else {
+                j += 1;
+            }
+        }
+    }
+    pairs.extend((0..suffix).map(|k| (x.len() - suffix + k, y.len() - suffix + k)));
+    pairs
+}
+
+/// The values of a launch that are no addresses, with whether one is a whole parameter.
+fn values(kernel: &OpaqueLaunch, addresses: &Addresses) -> BTreeMap<Slot, (u64, bool)> {
+    let mut values = BTreeMap::new();
+    for axis in 0..3 {
+        values.insert(Slot::Grid(axis), (u64::from(kernel.grid[axis]), true));
+        values.insert(Slot::Block(axis), (u64::from(kernel.block[axis]), true));
+    }
+    let little = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
+    for (i, bytes) in kernel.parameters.iter().enumerate() {
+        let mut pointers: BTreeSet<usize> = BTreeSet::new();
+        for (_, byte, _) in kernel.operands.iter().filter(|(p, ..)| *p as usize == i) {
+            pointers.extend([*byte as usize / 4, *byte as usize / 4 + 1]);
+        }
+        for (word, chunk) in bytes.chunks_exact(8).enumerate() {
+            if addresses.contain(little(chunk)) {
+                pointers.extend([2 * word, 2 * word + 1]);
+            }
+        }
+        if bytes.len() <= 8 && bytes.len() != 8 || bytes.len() == 8 && pointers.is_empty() {
+            values.insert(Slot::Parameter(i, 0), (little(bytes), true));
+            continue;
+        }
+        for (granule, chunk) in bytes.chunks(4).enumerate() {
+            if !pointers.contains(&granule) {
+                values.insert(Slot::Parameter(i, granule * 4), (little(chunk), false));
+            }
+        }
+    }
+    values
+}
+
+/// A value followed through the steps: which kernel on each side, and what it is there.
+struct Followed {
+    kernel: String,
+    sizes: Vec<usize>,
+    ordinals: [usize; 2],
+    graphs: [Option<(GraphId, u32)>; 2],
+    slot: Slot,
+    whole: bool,
+    /// Step and the values of A and B.
+    series: Vec<(u32, u64, u64)>,
+}
+
+/// Looks for an argument that one run froze.
+///
+/// # Errors
+/// [`ReplayError::Read`].
+pub(super) fn frozen(
+    (a, at): (&Trace, At),
+    (b, at_b): (&Trace, At),
+    located: &Located,
+    requests: &Requests,
+) -> Result<Frozen, ReplayError> {
+    let mut found = Frozen::default();
+    let Some(now) = at.step else { return Ok(found) };
+    let (memory_a, memory_b) = (Addresses::of(a), Addresses::of(b));
+    let x = flatten(a, located.ran[0].iter().copied())?;
+    let y = flatten(b, located.ran[1].iter().copied())?;
+    // Ordinals within the step, as other steps are looked at whole.
+    let (all_x, all_y) = (whole_step(a, at)?, whole_step(b, at_b)?);
+    let mut followed: Vec<Followed> = Vec::new();
+    for (i, j) in align(&x, &y) {
+        let (mine, theirs) = (values(&x[i].launch, &memory_a), values(&y[j].launch, &memory_b));
+        for (slot, (value, whole)) in mine {
+            let Some((other, _)) = theirs.get(&slot) else { continue };
+            if value == *other || followed.len() == FOLLOWED_MAX {
+                continue;
+            }
+            let ordinal = |all: &[Kernel], kernel: &Kernel| {
+                let same = |k: &&Kernel| k.launch == kernel.launch && k.graph == kernel.graph;
+                all.iter().find(same).map_or(kernel.ordinal, |k| k.ordinal)
+            };
+            followed.push(Followed {
+                kernel: x[i].launch.kernel.clone(),
+                sizes: x[i].key().1,
+                ordinals: [ordinal(&all_x, &x[i]), ordinal(&all_y, &y[j])],
+                graphs: [x[i].graph, y[j].graph],
+                slot,
+                whole,
+                series: Vec::new(),
+            });
+        }
+    }
+    if followed.is_empty() {
+        return Ok(found);
+    }
+    for step in now.saturating_sub(BEFORE).max(1)..=now.saturating_add(AFTER) {
+        let here = At { step: Some(step), ..at };
+        let there = requests.of_a(here);
+        if find_index(a, here).is_err() || find_index(b, there).is_err() {
+            continue;
+        }
+        let (x, y) = (whole_step(a, here)?, whole_step(b, there)?);
+        for one in &mut followed {
+            let of = |kernels: &[Kernel], ordinal: usize, memory: &Addresses| {
+                let same =
+                    |k: &&Kernel| k.ordinal == ordinal && k.key() == (one.kernel.as_str(), one.sizes.clone());
+                let kernel = kernels.iter().find(same)?;
+                values(&kernel.launch, memory).get(&one.slot).map(|(value, _)| *value)
+            };
+            let pair = of(&x, one.ordinals[0], &memory_a).zip(of(&y, one.ordinals[1], &memory_b));
+            if let Some((value, other)) = pair {
+                one.series.push((step, value, other));
+            }
+        }
+    }
+    let mut arguments: BTreeMap<Side, Vec<(String, &Followed)>> = BTreeMap::new();
+    let mut said = BTreeSet::new();
+    for one in &followed {
+        let name = one.slot.name(&one.kernel, one.whole);
+        let Some(&(_, value, other)) = one.series.iter().find(|(step, ..)| *step == now) else { continue };
+        if said.insert(name.clone()) && found.evidence.len() < 16 {
+            found.evidence.push(format!("{name} is {value} in A, {other} in B"));
+        }
+        for side in [Side::A, Side::B] {
+            if is_frozen(one, side, now) {
+                let of_side = arguments.entry(side).or_default();
+                if of_side.iter().all(|(known, _)| *known != name) {
+                    of_side.push((name.clone(), one));
+                }
+            }
+        }
+    }
+    // A parameter says more than the dimensions that follow from it.
+    let (Some((&side, named)), 1) = (arguments.first_key_value(), arguments.len()) else { return Ok(found) };
+    let Some((name, one)) = named.first() else { return Ok(found) };
+    let Some(&(_, value, other)) = one.series.iter().find(|(step, ..)| *step == now) else {
+        return Ok(found);
+    };
+    let (mine, theirs) = if side == Side::A { (value, other) } else { (other, value) };
+    let graph = one.graphs[usize::from(side == Side::B)];
+    let place = graph.map_or(String::new(), |(graph, node)| format!(" (graph {} node {node})", graph.0));
+    found.candidate = Some(Candidate {
+        kind: Kind::FrozenArgument,
+        side,
+        graph: graph.map(|(graph, _)| graph.0),
+        node: graph.map(|(_, node)| node),
+        buffers: located.differing.clone(),
+        arguments: named.iter().map(|(name, _)| name.clone()).collect(),
+        text: format!(
+            "{name}{place} is {mine} in every step of this run, where the other run passes {theirs} at step {at} and \
+             another value at each step"
+        ),
+    });
+    Ok(found)
+}
+
+fn whole_step(trace: &Trace, at: At) -> Result<Vec<Kernel>, ReplayError> {
+    let step = step_of(trace, at)?;
+    let items = trace.program(step.program)?.items.len() as u32;
+    flatten(trace, (0..items).map(|item| Ran { program: step.program, item }))
+}
+
+/// Whether one side keeps a value in a graph that the other one advances, and it first matters at step `now`.
+fn is_frozen(one: &Followed, side: Side, now: u32) -> bool {
+    let own = |&(step, a, b): &(u32, u64, u64)| if side == Side::A { (step, a, b) } else { (step, b, a) };
+    let series: Vec<(u32, u64, u64)> = one.series.iter().map(own).collect();
+    let in_graph = one.graphs[usize::from(side == Side::B)].is_some();
+    let constant = series.windows(2).all(|w| w[0].1 == w[1].1);
+    let rises = series.windows(2).all(|w| w[0].2 <= w[1].2);
+    let several = series.iter().map(|s| s.2).collect::<BTreeSet<_>>().len() > 1;
+    let before = series.iter().filter(|s| s.0 < now).all(|s| s.1 == s.2);
+    // A parameter that is zero is mostly one that is not in use.
+    let behind = series.iter().any(|s| s.0 == now && s.1 < s.2 && s.1 != 0);
+    in_graph && constant && rises && several && before && behind
+}

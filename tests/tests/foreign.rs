@@ -1,0 +1,82 @@
+//! Runs of another engine on the command line: control runs, ranks, causes.
+
+#[path = "../../replayer/tests/engine/mod.rs"]
+mod engine;
+
+use std::path::Path;
+
+use engine::talker::{Mistake, Plan};
+use twinstep_tests::twinstep;
+
+fn write(folder: &Path, name: &str, plan: &Plan) {
+    std::fs::write(folder.join(name), plan.bytes()).unwrap();
+}
+
+#[test]
+fn noise_of_the_control_is_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, seed) in [("a.twin", 1), ("a2.twin", 2), ("b.twin", 3)] {
+        write(folder.path(), name, &Plan::new("eager", Mistake::Noise(seed)));
+    }
+    twinstep(folder.path(), &["diff", "a.twin", "b.twin", "--stat", "logits:mean"]).expect(1);
+    let arguments = ["diff", "a.twin", "b.twin", "--control", "a2.twin", "--stat", "logits:mean"];
+    let run = twinstep(folder.path(), &arguments).expect(0);
+    assert!(run.stdout.starts_with("no difference beyond noise of the control: 8 steps"), "{}", run.stdout);
+    let json = twinstep(folder.path(), &[&arguments[..], &["--json"]].concat()).expect(0).json();
+    assert_eq!(json["steps"][4]["state"], "noise");
+    assert_eq!(json["identical"], false);
+    assert_eq!(json["control"]["noisy"][0]["buffer"], "logits");
+    let explained =
+        twinstep(folder.path(), &["explain", "a.twin", "b.twin", "--control", "a2.twin"]).expect(0);
+    assert!(explained.stdout.starts_with("verdict: noise"), "{}", explained.stdout);
+    // A control of another model's rank does not fit.
+    write(folder.path(), "rank1.twin", &Plan { rank: 1, ..Plan::new("eager", Mistake::None) });
+    let run = twinstep(folder.path(), &["diff", "a.twin", "b.twin", "--control", "rank1.twin"]).expect(2);
+    assert!(run.stderr.contains("the control run does not fit A: the rank differs"), "{}", run.stderr);
+}
+
+#[test]
+fn ranks_lie_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, mode) in [("a", "eager"), ("b", "graph")] {
+        let mistake = if name == "b" { Mistake::FrozenLength } else { Mistake::None };
+        write(folder.path(), &format!("{name}.twin"), &Plan::new(mode, Mistake::None));
+        let one = Plan { rank: 1, ..Plan::new(mode, mistake) };
+        write(folder.path(), &format!("{name}.rank1.twin"), &one);
+    }
+    let stat = ["--stat", "logits:mean"];
+    let run = twinstep(folder.path(), &[&["diff", "a.twin", "b.twin"][..], &stat].concat()).expect(1);
+    assert!(run.stdout.starts_with("identical: 8 steps"), "{}", run.stdout);
+    assert!(run.stdout.contains("rank 1: first difference: request 1, step 2"), "{}", run.stdout);
+    let arguments = [&["diff", "a.twin", "b.twin", "--json"][..], &stat].concat();
+    let json = twinstep(folder.path(), &arguments).expect(1).json();
+    assert_eq!((&json["ranks"][0]["rank"], &json["ranks"][0]["identical"]), (&1.into(), &false.into()));
+    // Mixed up: the file that would fit is named.
+    let run = twinstep(folder.path(), &["diff", "a.twin", "b.rank1.twin"]).expect(2);
+    assert!(run.stderr.contains("the rank differs: 0 in A, 1 in B"), "{}", run.stderr);
+    assert!(run.stderr.contains("b.twin is of rank 0"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cause_from_logs_is_named_and_not_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "eager.twin", &Plan::new("eager", Mistake::Rebound));
+    write(folder.path(), "graph.twin", &Plan::new("graph", Mistake::Rebound));
+    let run = twinstep(folder.path(), &["check", "graph.twin"]).expect(1);
+    assert!(
+        run.stdout.starts_with("error[stale-binding]: graph 0 node 0 (sm90_embed) parameter 0"),
+        "{}",
+        run.stdout
+    );
+    let json = twinstep(folder.path(), &["explain", "eager.twin", "graph.twin", "--json"]).expect(1).json();
+    assert_eq!(json["verdict"]["kind"], "stale-binding");
+    assert_eq!(json["verdict"]["side"], "b");
+    assert_eq!(json["verdict"]["proven"], false);
+    assert_eq!(json["commands"].as_array().unwrap().len(), 0);
+    let run = twinstep(folder.path(), &["history", "graph.twin", "logits", "--at", "5", "--after"]).expect(0);
+    assert!(
+        run.stdout.contains("bytes changed between step.before of step 5 and step.after of step 5"),
+        "{}",
+        run.stdout
+    );
+}
