@@ -156,6 +156,6 @@ mod tests {
         assert!(check(&folder.path().join("none")).unwrap_err().contains("no program"));
         let looping = format!("#!{}\n", folder.path().join("loop").display());
         assert_eq!(check(&executable(folder.path(), "loop", looping.as_bytes())), Ok(()));
-        assert_eq!(check(&executable(folder.path(), "short", b"\x7fELF\x02")).is_err(), true);
+        assert!(check(&executable(folder.path(), "short", b"\x7fELF\x02")).is_err());
     }
 }
