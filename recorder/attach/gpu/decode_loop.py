@@ -13,7 +13,8 @@ graph of its own, captured when they are first needed.
 `--fault`: a mistake where real engines make it.
 - `unlaunched` (piecewise): the first use captures and returns the graph's outputs, without having launched it.
 - `rebound` (graph): a new request makes a new feedback buffer; the graph goes on reading the old one.
-- `baked` (graph): the number of positions to attend to is a Python number at capture.
+- `baked` (graph): the last position to attend to is a Python number, and the graph is captured at the first decode
+  step. Eager, the same code is right.
 """
 
 import argparse
@@ -22,40 +23,39 @@ import hashlib
 import torch
 import torch.nn.functional as F
 
-LAYERS, HIDDEN, HEADS, FFN = 4, 256, 4, 512
+HIDDEN, HEADS, FFN = 256, 4, 512
 CODEBOOKS, CODES, BOC = 4, 512, 511
-MAX_POSITIONS = 256
 
 
 class Talker:
     """Weights, decode state, and one decode step over them."""
 
-    def __init__(self, mode, fault, device="cuda"):
-        self.mode, self.fault, self.device = mode, fault, device
+    def __init__(self, mode, fault, layers=4, positions=256, device="cuda"):
+        self.mode, self.fault, self.layers, self.device = mode, fault, layers, device
         make = torch.Generator().manual_seed(7)
 
         def weight(*shape):
             return (torch.randn(*shape, generator=make) / shape[-1] ** 0.5).to(device)
 
         self.embeddings = weight(CODEBOOKS * CODES, HIDDEN) * 8
-        self.place = weight(MAX_POSITIONS, HIDDEN) * 8
-        self.qkv = [weight(3 * HIDDEN, HIDDEN) for _ in range(LAYERS)]
-        self.out = [weight(HIDDEN, HIDDEN) for _ in range(LAYERS)]
-        self.up = [weight(FFN, HIDDEN) for _ in range(LAYERS)]
-        self.down = [weight(HIDDEN, FFN) for _ in range(LAYERS)]
+        self.place = weight(positions, HIDDEN) * 8
+        self.qkv = [weight(3 * HIDDEN, HIDDEN) for _ in range(layers)]
+        self.out = [weight(HIDDEN, HIDDEN) for _ in range(layers)]
+        self.up = [weight(FFN, HIDDEN) for _ in range(layers)]
+        self.down = [weight(HIDDEN, FFN) for _ in range(layers)]
         self.heads = weight(CODEBOOKS * CODES, HIDDEN)
         self.offsets = torch.arange(CODEBOOKS, device=device) * CODES
-        self.all_positions = torch.arange(MAX_POSITIONS, device=device)
+        self.all_positions = torch.arange(positions, device=device)
         # Decode state.
         self.last_codes = torch.full((CODEBOOKS,), BOC, device=device)
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
-        self.kv_cache = [torch.zeros(2, MAX_POSITIONS, HEADS, HIDDEN // HEADS, device=device) for _ in range(LAYERS)]
+        self.kv_cache = [torch.zeros(2, positions, HEADS, HIDDEN // HEADS, device=device) for _ in range(layers)]
         self.logits = torch.zeros(CODEBOOKS, CODES, device=device)
         # Captured parts.
         self.graph = None
-        self.mlp_graphs = [None] * LAYERS
-        self.mlp_in = [torch.zeros(1, HIDDEN, device=device) for _ in range(LAYERS)]
-        self.mlp_out = [None] * LAYERS
+        self.mlp_graphs = [None] * layers
+        self.mlp_in = [torch.zeros(1, HIDDEN, device=device) for _ in range(layers)]
+        self.mlp_out = [None] * layers
         self.host_position = 0
 
     def reset(self):
@@ -102,7 +102,7 @@ class Talker:
     def step(self, piecewise=False):
         """One position: the codes before it in, the next codes out; all state in place."""
         x = self.embeddings[self.last_codes + self.offsets].sum(0, keepdim=True) + self.place[self.position]
-        for layer in range(LAYERS):
+        for layer in range(self.layers):
             x = self.attention(layer, x)
             x = self.captured_mlp(layer, x) if piecewise else self.mlp(layer, x)
         self.logits.copy_((F.rms_norm(x, (HIDDEN,)) @ self.heads.T).view(CODEBOOKS, CODES))
@@ -117,10 +117,13 @@ class Talker:
             for _ in range(2):
                 self.step()
         torch.cuda.current_stream().wait_stream(stream)
-        if self.mode == "graph":
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.step()
+        if self.mode == "graph" and self.fault != "baked":
+            self.capture()
+
+    def capture(self):
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.step()
 
     def prefill(self, prompt):
         """The prompt's codes one by one, eager: the decode step's own arithmetic."""
@@ -131,6 +134,8 @@ class Talker:
 
     def decode(self):
         if self.mode == "graph":
+            if self.graph is None:
+                self.capture()
             self.graph.replay()
         else:
             self.step(piecewise=self.mode == "piecewise")
@@ -155,13 +160,15 @@ def arguments():
     parser.add_argument("--mode", choices=["eager", "graph", "piecewise"], default="graph")
     parser.add_argument("--fault", choices=["none", "unlaunched", "rebound", "baked"], default="none")
     parser.add_argument("--steps", type=int, default=200, help="decode steps in all")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--positions", type=int, default=256, help="of the KV cache")
     return parser
 
 
 @torch.no_grad()
 def main():
     options = arguments().parse_args()
-    talker = Talker(options.mode, options.fault)
+    talker = Talker(options.mode, options.fault, options.layers, options.positions)
     talker.warm_up()
     results = []
     for _, prompt, steps in requests(options.steps):

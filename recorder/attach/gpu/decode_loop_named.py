@@ -6,7 +6,7 @@
 
 import torch
 import twinstep
-from decode_loop import LAYERS, Talker, arguments, digest, requests
+from decode_loop import Talker, arguments, digest, requests
 
 
 def watch(recording, talker):
@@ -15,13 +15,13 @@ def watch(recording, talker):
     recording.watch("last_codes", lambda: talker.last_codes)
     recording.watch("position", lambda: talker.position)
     recording.watch("logits", lambda: talker.logits, role="output")
-    for layer in range(LAYERS):
+    for layer in range(talker.layers):
         recording.watch(f"kv_cache.{layer}", lambda layer=layer: talker.kv_cache[layer])
 
 
 def watch_captured(recording, talker):
     """Inputs and outputs of graphs that were captured since."""
-    for layer in range(LAYERS):
+    for layer in range(talker.layers):
         if talker.mlp_out[layer] is not None:
             recording.watch(f"mlp_in.{layer}", lambda layer=layer: talker.mlp_in[layer], role="scratch")
             recording.watch(f"mlp_out.{layer}", lambda layer=layer: talker.mlp_out[layer], role="scratch")
@@ -32,7 +32,7 @@ def main():
     parser = arguments()
     parser.add_argument("--record", help="the trace, where the process is not attached")
     options = parser.parse_args()
-    talker = Talker(options.mode, options.fault)
+    talker = Talker(options.mode, options.fault, options.layers, options.positions)
     results = []
     with twinstep.record(options.record, mode=options.mode, model="decode_loop.py") as recording:
         watch(recording, talker)

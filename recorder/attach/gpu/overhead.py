@@ -35,7 +35,7 @@ def child(watch, positions, steps, rounds):
     down = [weight(HIDDEN, FFN) for _ in range(LAYERS)]
     table, head = weight(VOCAB, HIDDEN), weight(VOCAB, HIDDEN)
     norm = weight(HIDDEN)
-    kv_cache = [weight(2, KV_HEADS, positions, HEAD) for _ in range(LAYERS)]
+    kv_cache = [weight(2, KV_HEADS, positions, HEAD).zero_() for _ in range(LAYERS)]
     last_token = torch.zeros(1, dtype=torch.int64, device="cuda")
     position = torch.zeros(1, dtype=torch.int64, device="cuda")
     hidden = weight(1, HIDDEN)

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import torch
 import twinstep
-from decode_loop import LAYERS, Talker, digest
+from decode_loop import Talker, digest
 
 failed = False
 
@@ -31,7 +31,7 @@ def watch(recording, talker):
     recording.watch("last_codes", talker.last_codes)
     recording.watch("position", talker.position)
     recording.watch("logits", talker.logits, role="output")
-    for layer in range(LAYERS):
+    for layer in range(talker.layers):
         recording.watch(f"kv_cache.{layer}", talker.kv_cache[layer])
 
 

@@ -3,8 +3,8 @@
 //! It stands between a program and the CUDA *driver* (not the runtime): whatever a program is built on, it gets
 //! the driver's functions by linking `libcuda.so.1`, by `dlsym`, or from `cuGetProcAddress`, and each of these
 //! gives our wrappers here. A wrapper calls the real function with the same arguments and returns its result;
-//! beside that it says what happened to the [`session`], which puts events into a queue. A thread of our own (the
-//! [`writer`]) turns events into trace records.
+//! beside that it says what happened to the `session`, which puts events into a queue. A thread of our own (the
+//! `writer`) turns events into trace records.
 //!
 //! ```text
 //! program ─► hooks ─► real libcuda

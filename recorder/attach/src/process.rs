@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::attached::Attached;
@@ -16,6 +16,8 @@ static CURRENT: AtomicPtr<Attached> = AtomicPtr::new(null_mut());
 static INERT: AtomicBool = AtomicBool::new(false);
 /// A forked child that has not initialised CUDA itself: its parent's recording is not its own.
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// The process whose recording is [`CURRENT`].
+static OWNER: AtomicU32 = AtomicU32::new(0);
 static STARTING: AtomicBool = AtomicBool::new(false);
 
 /// How long an exiting program waits for what is still under way on the device or to the disk.
@@ -84,6 +86,7 @@ fn begin() -> Option<&'static Attached> {
             libc::atexit(at_exit);
         }
     }
+    OWNER.store(std::process::id(), Ordering::Relaxed);
     CURRENT.store(std::ptr::from_ref(attached).cast_mut(), Ordering::Release);
     Some(attached)
 }
@@ -98,6 +101,24 @@ unsafe extern "C" fn in_child() {
 extern "C" fn at_exit() {
     if let Some(attached) = existing() {
         attached.writer.close(DRAIN);
+    }
+}
+
+/// C's `_exit`, which Python's `os._exit` calls: no handler runs, so what is under way is written here. A child of
+/// `vfork` has our memory and another process number: it just leaves.
+///
+/// # Safety
+/// None is needed; it does not return.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C" fn _exit(status: std::ffi::c_int) -> ! {
+    if OWNER.load(Ordering::Relaxed) == std::process::id()
+        && let Some(attached) = existing()
+    {
+        attached.writer.close(DRAIN);
+    }
+    loop {
+        // SAFETY: ends all threads of the process.
+        unsafe { libc::syscall(libc::SYS_exit_group, status) };
     }
 }
 
