@@ -310,12 +310,12 @@ impl<'p> Talker<'p> {
                 kernels.iter().for_each(|k| self.e.launch(k));
             }
         }
-        if let Mistake::Noise(seed) = mistake {
-            if step >= 5 {
-                let wobble = (seed.wrapping_mul(2_654_435_761).wrapping_add(step * 40_503) % 1000) as f32;
-                let value = self.e.memory.f32(self.logits, 1);
-                self.e.memory.set_f32(self.logits, 1, value + (wobble + 200.0) * 1e-6);
-            }
+        if let Mistake::Noise(seed) = mistake
+            && step >= 5
+        {
+            let wobble = (seed.wrapping_mul(2_654_435_761).wrapping_add(step * 40_503) % 1000) as f32;
+            let value = self.e.memory.f32(self.logits, 1);
+            self.e.memory.set_f32(self.logits, 1, value + (wobble + 200.0) * 1e-6);
         }
         self.seen += 1;
         self.e.end();

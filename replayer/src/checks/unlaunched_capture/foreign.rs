@@ -172,7 +172,7 @@ fn judge(
     // Covered before the step and at its end, and no point of the step shows a change.
     let of_step = || intervals.list.iter().filter(|b| b.to.index == entry.index);
     let (mut unchanged, mut changed_here) = (BTreeSet::new(), BTreeSet::new());
-    if let (Some(first), Some(last)) = (of_step().next(), of_step().last()) {
+    if let (Some(first), Some(last)) = (of_step().next(), of_step().next_back()) {
         for &buffer in &outputs {
             let one = first.to.snapshot == last.to.snapshot;
             let known = trace.covers(first.to.snapshot, buffer)? && trace.covers(last.to.snapshot, buffer)?;
