@@ -133,7 +133,8 @@ def mistakes(bench):
 
 def life(bench):
     """A readable trace each time, and the program ends as it ends by itself."""
-    for case in ("recapture", "streams", "free", "exception", "fork", "os_exit", "sigkill", "processes", "fault"):
+    cases = "recapture streams free exception fork os_exit sigkill processes fault"
+    for case in (os.environ.get("CASES") or cases).split():
         plain, plain_text = bench.python("life.py", case)
         status, text = bench.attached(f"life.{case}", "life.py", case)
         plain = 128 - plain if plain < 0 else plain

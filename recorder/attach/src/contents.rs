@@ -165,8 +165,10 @@ pub unsafe fn read_launch(
     function: crate::driver::CUfunction,
     params: *mut *mut std::ffi::c_void,
 ) -> (String, Vec<Vec<u8>>) {
-    let name = kernel::name(function, 0);
+    // The run-time library launches kernels of libraries, whose handles it passes as functions.
+    let (function, kernel) = if kernel::is_function(function) { (function, 0) } else { (0, function) };
+    let name = kernel::name(function, kernel);
     // SAFETY: as the caller says.
-    let parameters = unsafe { kernel::parameters(function, 0, params, std::ptr::null_mut()) };
+    let parameters = unsafe { kernel::parameters(function, kernel, params, std::ptr::null_mut()) };
     (name, parameters.unwrap_or_default())
 }

@@ -75,6 +75,13 @@ pub fn name(function: CUfunction, kernel: usize) -> String {
     demangled(&symbol.to_string_lossy())
 }
 
+/// Whether the driver knows a handle as a function, and not as a kernel of a library, which may stand in its place.
+pub fn is_function(handle: CUfunction) -> bool {
+    let mut symbol: *const c_char = std::ptr::null();
+    // SAFETY: a handle that the program launches, and a place for the answer.
+    unsafe { driver::cuFuncGetName(&mut symbol, handle) == SUCCESS }
+}
+
 /// A symbol as people write it; one that is not mangled as it is.
 fn demangled(symbol: &str) -> String {
     static KNOWN: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
