@@ -21,6 +21,8 @@ unsafe fn allocated(
     if result == SUCCESS && !address.is_null() {
         driver_did(|attached| {
             if !stream.is_some_and(|stream| attached.capturing(stream)) {
+                // The file may begin before anything is launched, and says which device it is of.
+                attached.note_device();
                 // SAFETY: the driver has just written there.
                 let address = unsafe { *address };
                 attached.change(|session| session.allocated(address, bytes as u64));
