@@ -148,7 +148,7 @@ pub(crate) fn describe(trace: &Trace, item: &Item) -> Option<String> {
             Some(label) if !label.is_empty() => format!("graph {} ({label})", graph.0),
             _ => format!("graph {}", graph.0),
         },
-        Item::Opaque(launch) => launch.kernel.clone(),
+        Item::Opaque(launch) => crate::kernel_name::short(&launch.kernel),
         Item::Copy { .. } => "a copy".to_owned(),
         Item::Fill { .. } => "a fill".to_owned(),
         Item::Gap { reason } => format!("something not recorded ({reason})"),

@@ -211,12 +211,12 @@ pub(crate) fn subject(event: &Event<'_>) -> String {
 }
 
 /// What an item of another engine is called: its kernel, or what it is.
-pub(crate) fn foreign_name(item: &Item) -> &str {
+pub(crate) fn foreign_name(item: &Item) -> String {
     match item {
-        Item::Opaque(launch) => &launch.kernel,
-        Item::Copy { .. } => "a copy",
-        Item::Fill { .. } => "a fill",
-        _ => "an item of another engine",
+        Item::Opaque(launch) => crate::kernel_name::short(&launch.kernel),
+        Item::Copy { .. } => "a copy".to_owned(),
+        Item::Fill { .. } => "a fill".to_owned(),
+        _ => "an item of another engine".to_owned(),
     }
 }
 

@@ -24,6 +24,7 @@ mod foreign;
 mod history;
 mod hybrid;
 mod info;
+mod kernel_name;
 mod kind;
 mod lifetime;
 mod log;

@@ -25,6 +25,9 @@ pub struct LogEntry {
     pub kind: &'static str,
     /// What, for people.
     pub text: String,
+    /// The whole name of another engine's kernel; `text` has its short form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
 }
 
 /// The log of one step, or of all in a line each.
@@ -46,7 +49,7 @@ pub fn log(trace: &Trace, at: Option<At>) -> Result<LogReport, ReplayError> {
                     step.host_writes.len(),
                     decision.map_or("", |r| &r.decision)
                 );
-                entries.push(LogEntry { at: name(&step), kind: "step", text });
+                entries.push(LogEntry { at: name(&step), kind: "step", text, kernel: None });
             }
         }
     }
@@ -91,7 +94,8 @@ fn foreign(trace: &Trace, item: &Item) -> (&'static str, String) {
                 format!("p{parameter}{within}={} from byte {}", buffer(trace, view.buffer), view.offset)
             });
             let operands = operands.collect::<Vec<_>>().join(", ");
-            let (phase, kernel, stream) = (launch.phase.name(), &launch.kernel, launch.stream);
+            let (phase, kernel, stream) =
+                (launch.phase.name(), crate::kernel_name::short(&launch.kernel), launch.stream);
             let size = match launch.grid {
                 [0, 0, 0] => String::new(),
                 grid => format!(" grid {grid:?} block {:?}", launch.block),
@@ -119,14 +123,19 @@ fn foreign(trace: &Trace, item: &Item) -> (&'static str, String) {
 fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<(), ReplayError> {
     let at = name(step);
     let program = trace.program(step.program)?;
-    let mut push = |kind, text| entries.push(LogEntry { at: at.clone(), kind, text });
+    let mut entry =
+        |kind, text, kernel: Option<String>| entries.push(LogEntry { at: at.clone(), kind, text, kernel });
+    let kernel = |item: &Item| match item {
+        Item::Opaque(launch) => Some(launch.kernel.clone()),
+        _ => None,
+    };
     // Counts direct launches and graph nodes alike: the N of `node:N`.
     let mut number = 0..;
     let mut numbered =
         |record: &LaunchRecord| format!("{:>3} {}", number.next().unwrap_or_default(), launch(trace, record));
     for position in 0..=program.items.len() {
         for write in step.host_writes.iter().filter(|w| w.position as usize == position) {
-            push(
+            entry(
                 "write",
                 format!(
                     "{} bytes {}..{}",
@@ -134,38 +143,45 @@ fn one(trace: &Trace, step: &StepRecord, entries: &mut Vec<LogEntry>) -> Result<
                     write.offset,
                     write.offset + write.bytes.len() as u64
                 ),
+                None,
             );
         }
         for point in step.points.iter().filter(|p| p.position as usize == position) {
-            push("point", point.point.clone());
+            entry("point", point.point.clone(), None);
         }
         for read in step.host_reads.iter().filter(|r| r.position as usize == position) {
-            push(
+            entry(
                 "read",
                 format!("{} {} bytes  {}", buffer(trace, read.buffer), read.bytes.len(), read.decision),
+                None,
             );
         }
         match program.items.get(position) {
-            Some(Item::Launch(record)) => push("launch", numbered(record)),
+            Some(Item::Launch(record)) => entry("launch", numbered(record), None),
             Some(Item::GraphLaunch { graph, .. }) => {
                 let found = trace.graph(*graph);
-                push("graph", format!("launch of graph {} ({})", graph.0, found.map_or("", |g| &g.label)));
+                let label = found.map_or("", |g| &g.label);
+                let label = if label.is_empty() { String::new() } else { format!(" ({label})") };
+                entry("graph", format!("launch of graph {}{label}", graph.0), None);
                 let nodes = found.map(|g| trace.program(g.program)).transpose()?;
-                for node in nodes.iter().flat_map(|p| p.items.iter()) {
+                for (i, node) in nodes.iter().flat_map(|p| p.items.iter()).enumerate() {
                     match node {
-                        Item::Launch(record) => push("node", numbered(record)),
-                        other => push("node", foreign(trace, other).1),
+                        Item::Launch(record) => entry("node", numbered(record), None),
+                        other => {
+                            let text = format!("{i:>3} {}", foreign(trace, other).1);
+                            entry("node", text, kernel(other));
+                        }
                     }
                 }
             }
             Some(Item::Capture { graph }) => {
-                push("capture", format!("graph {} captured; nothing ran", graph.0))
+                entry("capture", format!("graph {} captured; nothing ran", graph.0), None)
             }
-            Some(Item::Allocate { buffer: id }) => push("allocate", buffer(trace, *id)),
-            Some(Item::Free { buffer: id }) => push("free", buffer(trace, *id)),
+            Some(Item::Allocate { buffer: id }) => entry("allocate", buffer(trace, *id), None),
+            Some(Item::Free { buffer: id }) => entry("free", buffer(trace, *id), None),
             Some(other) => {
                 let (kind, text) = foreign(trace, other);
-                push(kind, text);
+                entry(kind, text, kernel(other));
             }
             None => {}
         }

@@ -83,7 +83,7 @@ fn opaque(item: &Item) -> ReplayError {
     ReplayError::Opaque(match item {
         Item::Opaque(launch) => format!(
             "kernel `{}` belongs to another engine; only the process that owns it can launch it",
-            launch.kernel
+            crate::kernel_name::short(&launch.kernel)
         ),
         Item::Copy { .. } | Item::Fill { .. } => "a copy or fill of another engine".to_owned(),
         Item::Gap { reason } => format!("not recorded: {reason}"),

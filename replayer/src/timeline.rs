@@ -396,7 +396,7 @@ impl Walk<'_, '_, '_> {
                         .to_owned(),
                     false => format!(
                         "what kernel `{}` of another engine reads and writes, and what was in memory after it",
-                        launch.kernel
+                        crate::kernel_name::short(&launch.kernel)
                     ),
                 });
                 let all = launch.operands.iter().filter_map(|(_, _, view)| foreign(trace, view));

@@ -23,7 +23,12 @@ impl Bound {
     /// `graph 0 node 2 (embed) parameter 1`.
     pub(super) fn name(&self, graph: GraphId) -> String {
         let parameter = self.parameter.map_or(String::new(), |p| format!(" parameter {p}"));
-        format!("graph {} node {} ({}){parameter}", graph.0, self.node, self.kernel)
+        format!(
+            "graph {} node {} ({}){parameter}",
+            graph.0,
+            self.node,
+            crate::kernel_name::short(&self.kernel)
+        )
     }
 }
 

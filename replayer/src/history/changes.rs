@@ -7,6 +7,7 @@ use twinstep_traces::{BufferId, Item, Trace, ViewRecord};
 use super::{HistoryChange, HistoryOptions, runs};
 use crate::ReplayError;
 use crate::between::{Intervals, Ran, describe_all};
+use crate::kernel_name::short;
 use crate::selection::Selection;
 
 /// Candidates of one change that are named.
@@ -75,8 +76,9 @@ fn candidates(trace: &Trace, buffer: BufferId, ran: &[Ran]) -> Result<Vec<String
         let text = match item {
             Item::Opaque(launch) => {
                 let parameter = launch.operands.iter().find(|(_, _, view)| is_it(view)).map(|(p, ..)| p);
-                parameter
-                    .map(|p| format!("{place}{} binds it as parameter {p} (access unknown)", launch.kernel))
+                parameter.map(|p| {
+                    format!("{place}{} binds it as parameter {p} (access unknown)", short(&launch.kernel))
+                })
             }
             Item::Copy { target: Some(view), .. } if is_it(view) => Some(format!("{place}a copy writes it")),
             Item::Fill { target: Some(view), .. } if is_it(view) => Some(format!("{place}a fill writes it")),

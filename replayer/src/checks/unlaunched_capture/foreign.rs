@@ -57,9 +57,29 @@ struct Captured {
     launched: bool,
     later: BTreeSet<usize>,
     after: Vec<(String, Vec<BufferId>)>,
-    kernels: BTreeSet<String>,
-    direct: BTreeSet<String>,
+    /// Its kernels, and how often each is among its nodes.
+    kernels: Counts,
+    /// Kernels that the capturing step ran outside graphs.
+    direct: Counts,
+    /// Those that the first later step which launches the graph ran outside graphs.
+    beside: Option<Counts>,
 }
+
+impl Captured {
+    /// Whether the capturing step ran the graph's kernels one by one: more of them outside graphs than the first
+    /// step that launches it, by half of the graph or more. The same kernels serve other parts of a step too.
+    fn ran_directly(&self) -> bool {
+        let more = |name: &String, nodes: usize| {
+            let beside = self.beside.as_ref().and_then(|b| b.get(name)).copied().unwrap_or(0);
+            nodes.min(self.direct.get(name).copied().unwrap_or(0).saturating_sub(beside))
+        };
+        let ran: usize = self.kernels.iter().map(|(name, &nodes)| more(name, nodes)).sum();
+        ran > 0 && ran * 2 >= self.kernels.values().sum()
+    }
+}
+
+/// How often each kernel occurs.
+type Counts = BTreeMap<String, usize>;
 
 /// Things that ran after a capture in its step that are kept.
 const AFTER_MAX: usize = 4096;
@@ -73,7 +93,8 @@ pub(crate) fn unlaunched(trace: &Trace) -> Result<Vec<Unlaunched>, ReplayError> 
     for index in 0..trace.step_count() {
         let step = trace.step(index)?;
         let program = trace.program(step.program)?;
-        let mut direct = BTreeSet::new();
+        let mut direct = Counts::new();
+        let mut first = Vec::new();
         let mut here = BTreeSet::new();
         for item in &program.items {
             match item {
@@ -87,7 +108,8 @@ pub(crate) fn unlaunched(trace: &Trace) -> Result<Vec<Unlaunched>, ReplayError> 
                         later: BTreeSet::new(),
                         after: Vec::new(),
                         kernels,
-                        direct: BTreeSet::new(),
+                        direct: Counts::new(),
+                        beside: None,
                     };
                     here.insert(*graph);
                     captured.insert(*graph, entry);
@@ -96,11 +118,14 @@ pub(crate) fn unlaunched(trace: &Trace) -> Result<Vec<Unlaunched>, ReplayError> 
                     if let Some(entry) = captured.get_mut(graph) {
                         entry.launched |= entry.index == index;
                         if entry.index < index && step.kind != StepKind::Setup {
+                            if entry.later.is_empty() {
+                                first.push(*graph);
+                            }
                             entry.later.insert(index);
                         }
                     }
                 }
-                Item::Opaque(launch) => drop(direct.insert(launch.kernel.clone())),
+                Item::Opaque(launch) => *direct.entry(launch.kernel.clone()).or_default() += 1,
                 _ => {}
             }
             if here.is_empty() {
@@ -120,7 +145,12 @@ pub(crate) fn unlaunched(trace: &Trace) -> Result<Vec<Unlaunched>, ReplayError> 
         }
         for graph in here {
             if let Some(entry) = captured.get_mut(&graph) {
-                entry.direct = entry.kernels.intersection(&direct).cloned().collect();
+                entry.direct = direct.clone();
+            }
+        }
+        for graph in first {
+            if let Some(entry) = captured.get_mut(&graph) {
+                entry.beside = Some(direct.clone());
             }
         }
     }
@@ -136,14 +166,15 @@ pub(crate) fn unlaunched(trace: &Trace) -> Result<Vec<Unlaunched>, ReplayError> 
     Ok(found)
 }
 
-fn kernels(trace: &Trace, graph: GraphId) -> Result<BTreeSet<String>, ReplayError> {
-    let Some(record) = trace.graph(graph) else { return Ok(BTreeSet::new()) };
-    let program = trace.program(record.program)?;
-    let name = |item: &Item| match item {
-        Item::Opaque(launch) => Some(launch.kernel.clone()),
-        _ => None,
-    };
-    Ok(program.items.iter().filter_map(name).collect())
+fn kernels(trace: &Trace, graph: GraphId) -> Result<Counts, ReplayError> {
+    let mut counts = Counts::new();
+    let Some(record) = trace.graph(graph) else { return Ok(counts) };
+    for item in &trace.program(record.program)?.items {
+        if let Item::Opaque(launch) = item {
+            *counts.entry(launch.kernel.clone()).or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 fn judge(
@@ -197,8 +228,8 @@ fn judge(
             break;
         }
     }
+    let ran_directly = entry.ran_directly();
     let (request, step, at) = entry.place;
-    let ran_directly = !entry.direct.is_empty() && entry.direct.len() * 2 >= entry.kernels.len();
     let (index, later) = (entry.index, entry.later.len());
     let changed = changed_here;
     Ok(Unlaunched { graph, index, request, step, at, later, outputs, unchanged, changed, used, ran_directly })

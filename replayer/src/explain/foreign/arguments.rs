@@ -17,6 +17,7 @@ use crate::at::{At, find_index};
 use crate::between::Ran;
 use crate::explain::family::Side;
 use crate::explain::foreign::located::Located;
+use crate::kernel_name::short;
 use crate::kind::Kind;
 use crate::requests::Requests;
 
@@ -26,7 +27,7 @@ const AFTER: u32 = 8;
 /// Pairs of kernels up to which two lists are aligned by longest common subsequence.
 const CELLS_MAX: usize = 4_000_000;
 /// Values that are followed.
-const FOLLOWED_MAX: usize = 256;
+const FOLLOWED_MAX: usize = 4096;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -60,6 +61,7 @@ enum Slot {
 
 impl Slot {
     fn name(self, kernel: &str, whole: bool) -> String {
+        let kernel = short(kernel);
         let axis = |i: usize| ["x", "y", "z"].get(i).copied().unwrap_or("?");
         match self {
             Slot::Parameter(i, _) if whole => format!("{kernel} parameter {i}"),
@@ -69,6 +71,10 @@ impl Slot {
         }
     }
 }
+
+/// Where Linux puts libraries, stacks and the driver's memory, and the heap of a program.
+const HOST: std::ops::Range<u64> = 0x7e00_0000_0000..0x8000_0000_0000;
+const HEAP: std::ops::Range<u64> = 0x5500_0000_0000..0x5700_0000_0000;
 
 /// Where a run's memory lies.
 struct Addresses {
@@ -85,7 +91,7 @@ impl Addresses {
 
     /// Whether a word may be an address: in the run's memory, or where a driver's addresses lie.
     fn contain(&self, word: u64) -> bool {
-        (self.hull.0..self.hull.1).contains(&word) || (0x7e00_0000_0000..0x8000_0000_0000).contains(&word)
+        (self.hull.0..self.hull.1).contains(&word) || HOST.contains(&word) || HEAP.contains(&word)
     }
 }
 
@@ -172,9 +178,10 @@ fn values(kernel: &OpaqueLaunch, addresses: &Addresses) -> BTreeMap<Slot, (u64, 
         for (_, byte, _) in kernel.operands.iter().filter(|(p, ..)| *p as usize == i) {
             pointers.extend([*byte as usize / 4, *byte as usize / 4 + 1]);
         }
-        for (word, chunk) in bytes.chunks_exact(8).enumerate() {
-            if addresses.contain(little(chunk)) {
-                pointers.extend([2 * word, 2 * word + 1]);
+        // Structures are packed, so an address may begin at any word of four bytes.
+        for (word, eight) in bytes.windows(8).step_by(4).enumerate() {
+            if addresses.contain(little(eight)) {
+                pointers.extend([word, word + 1]);
             }
         }
         if bytes.len() <= 8 && bytes.len() != 8 || bytes.len() == 8 && pointers.is_empty() {
@@ -198,8 +205,36 @@ struct Followed {
     graphs: [Option<(GraphId, u32)>; 2],
     slot: Slot,
     whole: bool,
-    /// Step and the values of A and B.
-    series: Vec<(u32, u64, u64)>,
+    /// Step and the values of A and B, each with whether a graph ran the kernel.
+    series: Vec<(u32, [Seen; 2])>,
+}
+
+/// A value, and whether it was a graph's.
+type Seen = (u64, bool);
+
+/// The values of a step's kernels, each kernel taken apart once.
+struct StepValues<'a> {
+    kernels: BTreeMap<(&'a str, Vec<usize>, usize), &'a Kernel>,
+    memory: &'a Addresses,
+    known: BTreeMap<(String, Vec<usize>, usize), BTreeMap<Slot, (u64, bool)>>,
+}
+
+impl<'a> StepValues<'a> {
+    fn of(kernels: &'a [Kernel], memory: &'a Addresses) -> StepValues<'a> {
+        let keyed = kernels.iter().map(|kernel| {
+            let (name, sizes) = kernel.key();
+            ((name, sizes, kernel.ordinal), kernel)
+        });
+        StepValues { kernels: keyed.collect(), memory, known: BTreeMap::new() }
+    }
+
+    /// A followed value in this step, where the kernel of that ordinal ran.
+    fn of_kernel(&mut self, one: &Followed, ordinal: usize) -> Option<Seen> {
+        let kernel = self.kernels.get(&(one.kernel.as_str(), one.sizes.clone(), ordinal))?;
+        let key = (one.kernel.clone(), one.sizes.clone(), ordinal);
+        let known = self.known.entry(key).or_insert_with(|| values(&kernel.launch, self.memory));
+        known.get(&one.slot).map(|(value, _)| (*value, kernel.graph.is_some()))
+    }
 }
 
 /// Looks for an argument that one run froze.
@@ -224,7 +259,11 @@ pub(super) fn frozen(
         let (mine, theirs) = (values(&x[i].launch, &memory_a), values(&y[j].launch, &memory_b));
         for (slot, (value, whole)) in mine {
             let Some((other, _)) = theirs.get(&slot) else { continue };
-            if value == *other || followed.len() == FOLLOWED_MAX {
+            // Structures hold padding and tables that nobody set: follow only what may turn out to be frozen.
+            let behind = |in_graph: bool, own: u64, ahead: u64| in_graph && own != 0 && own < ahead;
+            let may_be =
+                behind(x[i].graph.is_some(), value, *other) || behind(y[j].graph.is_some(), *other, value);
+            if !may_be || followed.len() == FOLLOWED_MAX {
                 continue;
             }
             let ordinal = |all: &[Kernel], kernel: &Kernel| {
@@ -252,16 +291,11 @@ pub(super) fn frozen(
             continue;
         }
         let (x, y) = (whole_step(a, here)?, whole_step(b, there)?);
+        let (mut x, mut y) = (StepValues::of(&x, &memory_a), StepValues::of(&y, &memory_b));
         for one in &mut followed {
-            let of = |kernels: &[Kernel], ordinal: usize, memory: &Addresses| {
-                let same =
-                    |k: &&Kernel| k.ordinal == ordinal && k.key() == (one.kernel.as_str(), one.sizes.clone());
-                let kernel = kernels.iter().find(same)?;
-                values(&kernel.launch, memory).get(&one.slot).map(|(value, _)| *value)
-            };
-            let pair = of(&x, one.ordinals[0], &memory_a).zip(of(&y, one.ordinals[1], &memory_b));
+            let pair = x.of_kernel(one, one.ordinals[0]).zip(y.of_kernel(one, one.ordinals[1]));
             if let Some((value, other)) = pair {
-                one.series.push((step, value, other));
+                one.series.push((step, [value, other]));
             }
         }
     }
@@ -269,7 +303,9 @@ pub(super) fn frozen(
     let mut said = BTreeSet::new();
     for one in &followed {
         let name = one.slot.name(&one.kernel, one.whole);
-        let Some(&(_, value, other)) = one.series.iter().find(|(step, ..)| *step == now) else { continue };
+        let Some(&(_, [(value, _), (other, _)])) = one.series.iter().find(|(step, _)| *step == now) else {
+            continue;
+        };
         if said.insert(name.clone()) && found.evidence.len() < 16 {
             found.evidence.push(format!("{name} is {value} in A, {other} in B"));
         }
@@ -285,7 +321,7 @@ pub(super) fn frozen(
     // A parameter says more than the dimensions that follow from it.
     let (Some((&side, named)), 1) = (arguments.first_key_value(), arguments.len()) else { return Ok(found) };
     let Some((name, one)) = named.first() else { return Ok(found) };
-    let Some(&(_, value, other)) = one.series.iter().find(|(step, ..)| *step == now) else {
+    let Some(&(_, [(value, _), (other, _)])) = one.series.iter().find(|(step, _)| *step == now) else {
         return Ok(found);
     };
     let (mine, theirs) = if side == Side::A { (value, other) } else { (other, value) };
@@ -314,11 +350,19 @@ fn whole_step(trace: &Trace, at: At) -> Result<Vec<Kernel>, ReplayError> {
 
 /// Whether one side keeps a value in a graph that the other one advances, and it first matters at step `now`.
 fn is_frozen(one: &Followed, side: Side, now: u32) -> bool {
-    let own = |&(step, a, b): &(u32, u64, u64)| if side == Side::A { (step, a, b) } else { (step, b, a) };
-    let series: Vec<(u32, u64, u64)> = one.series.iter().map(own).collect();
+    // Steps that ran the kernel outside a graph (a prefill, the steps before the capture) froze nothing.
+    let own = |&(step, [a, b]): &(u32, [Seen; 2])| {
+        let ((own, in_graph), (other, _)) = if side == Side::A { (a, b) } else { (b, a) };
+        in_graph.then_some((step, own, other))
+    };
+    let series: Vec<(u32, u64, u64)> = one.series.iter().filter_map(own).collect();
     let in_graph = one.graphs[usize::from(side == Side::B)].is_some();
     let constant = series.windows(2).all(|w| w[0].1 == w[1].1);
-    let rises = series.windows(2).all(|w| w[0].2 <= w[1].2);
+    // A length, or what is computed from one, grows by one and the same amount, at once or now and then.
+    // Bytes that nobody set may rise by chance, by any amount.
+    let grows: BTreeSet<u64> =
+        series.windows(2).map(|w| w[1].2.wrapping_sub(w[0].2)).filter(|&by| by != 0).collect();
+    let rises = series.windows(2).all(|w| w[0].2 <= w[1].2) && grows.len() == 1;
     let several = series.iter().map(|s| s.2).collect::<BTreeSet<_>>().len() > 1;
     let before = series.iter().filter(|s| s.0 < now).all(|s| s.1 == s.2);
     // A parameter that is zero is mostly one that is not in use.
