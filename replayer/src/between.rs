@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use twinstep_traces::{BufferId, GraphId, Item, ProgramId, SnapshotId, Trace};
+use twinstep_traces::{BufferId, ChunkHash, GraphId, Item, ProgramId, SnapshotId, Trace};
 
 use crate::ReplayError;
 use crate::timeline::name_of;
@@ -68,6 +68,7 @@ impl Intervals {
     pub(crate) fn of(trace: &Trace) -> Result<Intervals, ReplayError> {
         let mut found = Intervals::default();
         let mut last: BTreeMap<BufferId, usize> = BTreeMap::new();
+        let mut contents: BTreeMap<(BufferId, u64), ChunkHash> = BTreeMap::new();
         let mut ran: Vec<Ran> = Vec::new();
         let mut entries = 0;
         for index in 0..trace.step_count() {
@@ -83,7 +84,9 @@ impl Intervals {
                 let at = found.list.len();
                 let mut changed = BTreeMap::new();
                 for change in trace.changes(point.snapshot)? {
-                    if let Some(&since) = last.get(&change.buffer) {
+                    // A snapshot may list again what is as it was: another stream's first look does.
+                    let before = contents.insert((change.buffer, change.chunk), change.hash);
+                    if let Some(&since) = last.get(&change.buffer).filter(|_| before != Some(change.hash)) {
                         changed.insert(change.buffer, since);
                     }
                 }

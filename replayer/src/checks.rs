@@ -1,7 +1,7 @@
 //! The checks, one a file, and what they share: each sees every event of a trace and reports findings.
 
 mod aliased_memory;
-mod bindings;
+pub(crate) mod bindings;
 mod late_host_write;
 mod missing_host_write;
 mod nonfinite;

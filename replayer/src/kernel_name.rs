@@ -24,14 +24,14 @@ pub(crate) fn short(full: &str) -> String {
 }
 
 /// What stands before the template arguments or parameters of the function itself, and the template arguments.
+/// `None` where it has neither: then it is short already.
 fn head(full: &str) -> Option<(&str, &str)> {
     let (mut depth, mut start) = (0usize, None);
     let mut path_end = full.len();
     let bytes = full.as_bytes();
     let mut i = 0;
     while i < bytes.len() {
-        let rest = &full[i..];
-        if depth == 0 && rest.starts_with("(anonymous namespace)") {
+        if depth == 0 && bytes[i..].starts_with(b"(anonymous namespace)") {
             i += "(anonymous namespace)".len();
             continue;
         }
@@ -59,7 +59,7 @@ fn head(full: &str) -> Option<(&str, &str)> {
         }
         i += 1;
     }
-    (depth == 0).then_some((&full[..path_end], ""))
+    None
 }
 
 /// The last name of `void at::native::(anonymous namespace)::name`.
@@ -69,12 +69,12 @@ fn last_of_path(path: &str) -> &str {
 
 /// The last kernel or functor among template arguments.
 fn inner(arguments: &str) -> Option<&str> {
-    let words = arguments.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let mut words = arguments.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let speaks = |word: &&str| {
         let lower = word.to_ascii_lowercase();
         lower.contains("kernel") || lower.contains("functor")
     };
-    words.filter(speaks).last()
+    words.find(speaks)
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 mod engine;
 
 use engine::talker::{Mistake, Plan};
+use engine::{Arg, Engine, Kernel, Memory};
 use twinstep_replayer::{
     CheckReport, ExplainOptions, ExplainReport, HistoryOptions, Kind, ReplayError, StepState, WeightFiles,
     check, diff, diff_with, explain, history,
 };
-use twinstep_traces::Trace;
+use twinstep_traces::{DType, Trace};
 
 fn found(trace: &Trace) -> CheckReport {
     check(trace).unwrap()
@@ -350,4 +351,47 @@ fn history_says_between_which_points_bytes_changed() {
     assert_eq!(report.changes.unwrap()[0].before, "step.after of step 4");
     let names: Vec<&str> = report.groups[0].writers.iter().map(|w| w.name.as_str()).collect();
     assert!(names.contains(&"graph 0 node 4 (sm90_sample)"), "{names:?}");
+}
+
+/// A cache that each step appends to: the kernel works on a copy, which goes back to the cache.
+fn appending(mode: &str, goes_back: bool) -> Trace {
+    fn append(memory: &mut Memory, args: &[u64]) {
+        let length = memory.f32(args[0], 0);
+        memory.set_f32(args[0], 0, length + 1.0);
+        memory.set_f32(args[0], 1 + length as u64, 10.0 + length);
+    }
+    let mut e = Engine::new(mode, 0x7f10_0000_0000, 0);
+    e.launches = true;
+    let (_, cache) = e.segment(1024, None);
+    let (_, own) = e.segment(1024, None);
+    e.watch("cache", DType::F32, 16, cache);
+    let kernel = Kernel { name: "append".into(), args: vec![Arg::Pointer(own)], grid: 1, effect: append };
+    let graph = (mode == "graph").then(|| e.capture("", vec![kernel.clone()]));
+    e.end_set_up();
+    e.request(1, "r", &[1]);
+    for step in 1..=6 {
+        e.begin(1, step);
+        e.copy(cache, own, 64);
+        match graph {
+            Some(graph) => e.launch_graph(graph),
+            None => e.launch(&kernel),
+        }
+        if goes_back {
+            e.copy(own, cache, 64);
+        }
+        e.end();
+    }
+    e.finish()
+}
+
+#[test]
+fn results_that_only_one_run_copies_back() {
+    let (eager, sound, lost) =
+        (appending("eager", true), appending("graph", true), appending("graph", false));
+    assert_eq!(why(&eager, &sound, None).verdict.kind, Kind::Identical);
+    for (a, b, side) in [(&lost, &eager, "a"), (&eager, &lost, "b"), (&lost, &sound, "a")] {
+        let verdict = why(a, b, None).verdict;
+        assert_eq!((verdict.kind, verdict.side, verdict.proven), (Kind::MissingLaunch, Some(side), false));
+        assert_eq!((verdict.step, verdict.buffers), (Some(1), vec!["cache".to_owned()]));
+    }
 }

@@ -65,7 +65,7 @@ pub(super) fn bound(trace: &Trace, graph: GraphId) -> Result<Vec<Bound>, ReplayE
 }
 
 /// The addresses of a buffer.
-pub(super) fn range(trace: &Trace, buffer: BufferId) -> Option<(u64, u64)> {
+pub(crate) fn range(trace: &Trace, buffer: BufferId) -> Option<(u64, u64)> {
     let record = trace.buffer(buffer)?;
     let start = record.address.filter(|a| *a != 0)?;
     Some((start, start.checked_add(record.bytes)?))

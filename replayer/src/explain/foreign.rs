@@ -6,6 +6,7 @@
 
 mod arguments;
 mod located;
+mod unwritten;
 
 use std::collections::BTreeSet;
 
@@ -114,6 +115,7 @@ pub(super) fn investigate(
         note(report, "argument", text);
     }
     candidates.extend(found.candidate);
+    candidates.extend(unwritten::unwritten(a, b, &located)?);
     for candidate in &candidates {
         let side = candidate.side.name().to_uppercase();
         note(report, "candidate", format!("{} in {side}: {}", candidate.kind, candidate.text));

@@ -212,11 +212,14 @@ struct Followed {
 /// A value, and whether it was a graph's.
 type Seen = (u64, bool);
 
+/// What each slot of a launch holds, and whether it is a whole parameter.
+type SlotValues = BTreeMap<Slot, (u64, bool)>;
+
 /// The values of a step's kernels, each kernel taken apart once.
 struct StepValues<'a> {
     kernels: BTreeMap<(&'a str, Vec<usize>, usize), &'a Kernel>,
     memory: &'a Addresses,
-    known: BTreeMap<(String, Vec<usize>, usize), BTreeMap<Slot, (u64, bool)>>,
+    known: BTreeMap<(String, Vec<usize>, usize), SlotValues>,
 }
 
 impl<'a> StepValues<'a> {
