@@ -203,7 +203,8 @@ fn capabilities(trace: &Trace, step: String) -> Result<Capabilities, ReplayError
     if !is_foreign(trace.run()) {
         return Ok(Capabilities { diff, check: yes(), history: yes(), explain: step.clone(), step });
     }
-    let (check, history) = match tells_what_ran(trace)? {
+    let tells = tells_what_ran(trace)?;
+    let (check, history) = match tells {
         true => (yes(), yes()),
         false => (
             "in part: values that are not finite, and rules; what read and wrote memory is not recorded"
@@ -220,7 +221,10 @@ fn capabilities(trace: &Trace, step: String) -> Result<Capabilities, ReplayError
         diff,
         check,
         history,
-        explain: instead("`twinstep diff` shows where two runs part"),
+        explain: match tells && step != "yes" {
+            true => format!("in part: causes are named from the log and none is proven; {step}"),
+            false => instead("`twinstep diff` shows where two runs part"),
+        },
         step: instead("`twinstep print` shows what memory held around it"),
     })
 }

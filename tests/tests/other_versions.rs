@@ -133,7 +133,7 @@ fn other_format_versions() {
     ] {
         with_format(&path("a.twin"), &path(name), version);
         let said = format!("trace format {}.{}", version.0, version.1);
-        let reads = format!("reads {major}.{minor}");
+        let reads = format!("reads {major}.1 to {major}.{minor}");
         refused(folder, &["explain", name, "a.twin"], "input", &[name, &said, &reads]);
         refused(folder, &["explain", "a.twin", name], "input", &[name, &said, &reads]);
         refused(folder, &["info", name], "input", &[name, &said]);

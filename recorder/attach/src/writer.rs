@@ -32,6 +32,8 @@ pub use recording::{GraphDraft, Recording, Step};
 
 /// How often set-up is committed while nothing else happens.
 const SETUP_COMMIT: Duration = Duration::from_secs(2);
+/// The same before the file has begun.
+const FIRST_COMMIT: Duration = Duration::from_secs(30);
 /// How long the thread sleeps when something was just written, and when nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(5));
 
@@ -191,11 +193,18 @@ impl Writer {
                 self.given_up |= since.elapsed() > Duration::from_secs(2);
                 continue;
             }
-            if self.draft.is_setup() && !self.draft.is_empty() && self.last_commit.elapsed() > SETUP_COMMIT {
+            if self.draft.is_setup() && !self.draft.is_empty() && self.last_commit.elapsed() > self.patience()
+            {
                 self.commit_setup()?;
             }
             std::thread::sleep(if busy { SLEEP.0 } else { SLEEP.1 });
         }
+    }
+
+    /// How long set-up waits for more. The file begins with what the program tells of the run, so the first time
+    /// it waits for a program that loads its weights before it tells.
+    fn patience(&self) -> Duration {
+        if self.ring.is_open() { SETUP_COMMIT } else { FIRST_COMMIT }
     }
 
     /// Writes what can be written.
@@ -522,11 +531,14 @@ impl Writer {
             ("process.pid".to_owned(), std::process::id().to_string()),
         ];
         process.extend(settings.rank.map(|rank| ("process.rank".to_owned(), rank.to_string())));
+        let (mut model, mut prompt) = (String::new(), String::new());
         for (key, value) in &self.notes {
-            if key == "mode" {
-                mode.clone_from(value);
-            } else if key != "engine" {
-                process.push((key.clone(), value.clone()));
+            match key.as_str() {
+                "mode" => mode.clone_from(value),
+                "model" => model.clone_from(value),
+                "prompt" => prompt.clone_from(value),
+                "engine" => {}
+                _ => process.push((key.clone(), value.clone())),
             }
         }
         process.sort();
@@ -535,6 +547,8 @@ impl Writer {
         RunRecord {
             tool: concat!("twinstep attach ", env!("CARGO_PKG_VERSION")).to_owned(),
             mode,
+            model,
+            prompt,
             device: self.attached.device.get().cloned().unwrap_or_default(),
             notes,
             ..RunRecord::default()

@@ -47,7 +47,7 @@ fn what_the_program_tells_is_what_the_trace_says() {
     let run = record(folder.path(), &[], ["proc", "told", "4"]);
     let trace = open(folder.path(), "run.twin");
     assert_eq!(trace.run().mode, "piecewise");
-    assert!(trace.run().notes.contains(&("model".to_owned(), "toy".to_owned())));
+    assert_eq!(trace.run().model, "toy");
     let asked: Vec<_> =
         trace.requests().iter().map(|r| (r.request, r.text.as_str(), r.prompt.len())).collect();
     assert_eq!(asked, [(1, "first", 3), (2, "second", 3)]);
