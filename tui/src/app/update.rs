@@ -177,7 +177,11 @@ fn compared(app: &mut App, report: &DiffReport) {
             let index: Vec<String> = first.element.index.iter().map(u64::to_string).collect();
             let phase = first.phase.map_or(String::new(), |p| format!(" {p},"));
             let place = at.map_or(first.step.to_string(), |at| at.to_string());
-            let after = if first.point == "step.after" { "" } else { ", given to the step" };
+            let after = match first.point.as_str() {
+                "step.after" => String::new(),
+                "step.before" => ", given to the step".to_owned(),
+                point => format!(", at {}", crate::failure::escape(point)),
+            };
             let forked = if forked > 0 { format!(", then {forked} forked") } else { String::new() };
             let text = format!(
                 "first difference: step {place},{phase} {}[{}] is {} in A, {} in B{after}; {diverged} of {steps} \
