@@ -33,6 +33,7 @@ mod weights;
 mod wrap;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -118,7 +119,8 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(with_default(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
-            print!("{error}");
+            // Whoever reads may have closed the pipe after the first lines.
+            let _ = write!(std::io::stdout(), "{error}");
             return ExitCode::SUCCESS;
         }
         Err(error) => return trouble(&usage(&error), json),
