@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use twinstep_traces::{BufferId, BufferRecord, Item, RequestRecord, RunRecord, StepKind, WriteError};
+use twinstep_traces::{
+    BufferId, BufferRecord, GraphId, Item, Program, RequestRecord, RunRecord, StepKind, WriteError,
+};
 
 use crate::snapshot::{Changed, Completed, Ticket};
 use crate::writer::{GraphDraft, Recording, Step};
@@ -105,6 +107,15 @@ impl Ring {
             self.graphs.push(graph);
         }
         Ok(())
+    }
+
+    /// A graph that is launched no more, as it was changed in place: a file begun later has its number, not its nodes.
+    pub fn superseded(&mut self, graph: GraphId) {
+        if let Some(draft) = self.graphs.get_mut(graph.0 as usize).filter(|draft| draft.id == graph) {
+            let reason = "what a graph held that was changed in place before the steps kept here".to_owned();
+            draft.program = Program { items: vec![Item::Gap { reason }] };
+            draft.edges = Vec::new();
+        }
     }
 
     pub fn snapshot(&mut self, completed: Completed) -> Result<(), WriteError> {

@@ -43,6 +43,8 @@ pub struct Session {
     next_graph: u32,
     next_buffer: u32,
     next_allocation: u32,
+    /// Memory of other processes: how often each is open.
+    pub opened: HashMap<u64, u32>,
     /// Somebody says when steps end; nothing is guessed then.
     told: bool,
     /// Counts steps; a graph remembers in which it was launched last.
@@ -80,6 +82,7 @@ impl Session {
             next_graph: 0,
             next_buffer: 0,
             next_allocation: 0,
+            opened: HashMap::new(),
             told: false,
             step: 1,
             step_over: false,
@@ -163,14 +166,35 @@ impl Session {
 
     /// The driver gave memory.
     pub fn allocated(&mut self, address: u64, bytes: u64) {
+        if let Some(buffer) = self.declare_memory(address, bytes) {
+            self.memory.insert(address, bytes, buffer);
+            self.watch_addresses();
+        }
+    }
+
+    /// Memory that comes from elsewhere, or is the host's: where from, in words.
+    pub fn reached(&mut self, address: u64, bytes: u64, host: bool, from: &str) {
+        let number = self.next_allocation;
+        if let Some(buffer) = self.declare_memory(address, bytes) {
+            if host {
+                self.memory.insert_host(address, bytes, buffer);
+            } else {
+                self.memory.insert(address, bytes, buffer);
+            }
+            self.push(Event::Mark(format!("cuda.{number} is {from}")));
+            self.watch_addresses();
+        }
+    }
+
+    fn declare_memory(&mut self, address: u64, bytes: u64) -> Option<BufferId> {
         if address == 0 || bytes == 0 {
-            return;
+            return None;
         }
         // The driver would not give memory that is taken: what we know of it is out of date.
         self.freed_range(address, bytes);
         let name = format!("cuda.{}", self.next_allocation);
         self.next_allocation += 1;
-        let buffer = self.declare(BufferRecord {
+        Some(self.declare(BufferRecord {
             name,
             generation: 0,
             dtype: DType::U8,
@@ -180,9 +204,7 @@ impl Session {
             chunk_bytes: CHUNK_BYTES,
             address: Some(address),
             contents: None,
-        });
-        self.memory.insert(address, bytes, buffer);
-        self.watch_addresses();
+        }))
     }
 
     /// Whatever lies in a range is gone.

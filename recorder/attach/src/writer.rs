@@ -210,7 +210,12 @@ impl Writer {
                 self.unwritten.push((graph, contents, self.now));
                 self.draft.push(Item::Capture { graph });
             }
+            Event::CaptureAgain(graph) => self.draft.push(Item::Capture { graph }),
             Event::DestroyGraph(graph) => self.draft.push(Item::DestroyGraph { graph }),
+            Event::Superseded(graph) => {
+                self.draft.push(Item::DestroyGraph { graph });
+                self.ring.superseded(graph);
+            }
             Event::GraphLaunch { graph, stream, before, after } => {
                 self.first_launch()?;
                 self.draft.graph_launch(graph, stream, before, after);
@@ -223,21 +228,20 @@ impl Writer {
                 self.draft.launch(item);
             }
             Event::Copy { stream, target, source, bytes } if self.started => {
-                let view = |address| self.names.view(address, bytes, self.now);
-                let (to, from) = (view(target), view(source));
-                self.draft.copy(Item::Copy {
-                    stream,
-                    source: from,
-                    target: to,
-                    source_address: source,
-                    target_address: target,
-                    bytes,
-                });
+                let item = self.copy((target, source, bytes), stream, self.now);
+                self.draft.copy(item, source == 0 && target != 0);
             }
             Event::Fill { stream, target, pattern, element, bytes } if self.started => {
-                let view = self.names.view(target, bytes, self.now);
-                let pattern = pattern.to_le_bytes()[..usize::from(element.min(4))].to_vec();
-                self.draft.push(Item::Fill { stream, target: view, target_address: target, pattern, bytes });
+                let pattern = pattern.to_le_bytes();
+                let pattern = &pattern[..usize::from(element.min(4))];
+                let item = self.fill((target, 0, bytes), pattern, stream, self.now);
+                self.draft.push(item);
+            }
+            Event::Rows(stream, rows) if self.started => {
+                let from_host = rows.source.is_none() && rows.pattern.is_none() && rows.target.is_some();
+                for item in self.rows_items(&rows, stream, self.now) {
+                    self.draft.copy(item, from_host);
+                }
             }
             Event::EventRecord(event, stream) if self.started => {
                 self.draft.push(Item::EventRecord { event, stream });
@@ -248,6 +252,7 @@ impl Writer {
             Event::Launch(..)
             | Event::Copy { .. }
             | Event::Fill { .. }
+            | Event::Rows(..)
             | Event::EventRecord(..)
             | Event::EventWait(..) => {}
             Event::Bracket { name, end, stream, ticket } => self.bracket(&name, end, stream, ticket)?,

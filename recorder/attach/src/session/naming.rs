@@ -142,8 +142,9 @@ impl Session {
         watches.filter(|(_, found)| !**found).map(|(watch, _)| watch.name.clone()).collect()
     }
 
-    /// Names memory that a graph's nodes take as pointers, unless somebody named buffers.
-    pub(super) fn watch_by_itself(&mut self, graph: GraphId, contents: &Contents) {
+    /// Names memory that a graph's nodes take as pointers, unless somebody named buffers. Where the graph held
+    /// `before`, of the nodes that differ.
+    pub(super) fn watch_by_itself(&mut self, graph: GraphId, contents: &Contents, before: Option<&Contents>) {
         let each =
             match (self.settings.watch.auto_bytes, self.named || !self.settings.watch.watches.is_empty()) {
                 (Some(bytes), _) => bytes,
@@ -153,6 +154,8 @@ impl Session {
         if each == 0 {
             return;
         }
+        let same =
+            |node: usize| before.is_some_and(|before| before.nodes.get(node) == contents.nodes.get(node));
         let mut pointers = Vec::new();
         for (node, kernel) in contents.nodes.iter().enumerate() {
             let Node::Kernel(kernel) = kernel else { continue };
@@ -165,13 +168,17 @@ impl Session {
                 }
             }
         }
+        // An engine may change its graph in every step: mostly there is nothing new in it.
+        if pointers.iter().all(|&(address, node, ..)| same(node) || self.watches.covers(address)) {
+            return;
+        }
         let mut starts: Vec<u64> = pointers.iter().map(|&(address, ..)| address).collect();
         starts.extend(self.watches.live().map(|watched| watched.address));
         starts.sort_unstable();
         starts.dedup();
         let mut seen = HashSet::new();
         for (address, node, parameter, byte) in pointers {
-            if !seen.insert(address) || self.watches.covers(address) {
+            if !seen.insert(address) || same(node) || self.watches.covers(address) {
                 continue;
             }
             let Some((start, bytes, _)) = self.memory.at(address) else { continue };
