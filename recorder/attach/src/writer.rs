@@ -35,6 +35,8 @@ pub use recording::{GraphDraft, Recording, Step};
 const SETUP_COMMIT: Duration = Duration::from_secs(2);
 /// The same before the file has begun.
 const FIRST_COMMIT: Duration = Duration::from_secs(30);
+/// A guessed step is over when nothing happened for so long.
+const STEP_COMMIT: Duration = Duration::from_secs(2);
 /// How long the thread sleeps when something was just written, and when nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(5));
 
@@ -96,6 +98,11 @@ struct Writer {
     brackets: HashMap<Arc<str>, u32>,
     notes: Vec<(String, String)>,
     last_commit: Instant,
+    last_event: Instant,
+    /// Graph launches of the last step whose end was guessed.
+    launches: usize,
+    /// The step that is guessed to end next was committed already.
+    early: bool,
 }
 
 impl Writer {
@@ -120,6 +127,9 @@ impl Writer {
             brackets: HashMap::new(),
             notes: Vec::new(),
             last_commit: Instant::now(),
+            last_event: Instant::now(),
+            launches: 0,
+            early: false,
         }
     }
 
@@ -156,6 +166,11 @@ impl Writer {
             if self.draft.is_setup() && !self.draft.is_empty() && self.last_commit.elapsed() > self.patience()
             {
                 self.commit_setup()?;
+            }
+            if busy {
+                self.last_event = Instant::now();
+            } else if self.last_event.elapsed() > STEP_COMMIT {
+                self.commit_idle_step()?;
             }
             std::thread::sleep(if busy { SLEEP.0 } else { SLEEP.1 });
         }
@@ -284,6 +299,7 @@ impl Writer {
         self.names.born(&record, self.now);
         self.ring.declare(record)
     }
+
     fn close(mut self) -> Result<(), WriteError> {
         let missing = self.attached.session().not_found();
         if !self.attached.cuda.load(Ordering::Relaxed) {
@@ -294,7 +310,8 @@ impl Writer {
                 let reason = "snapshots that had not arrived when the program ended".to_owned();
                 self.draft.push(Item::Gap { reason });
             }
-            if self.draft.is_setup() || self.asked || self.warm_up.is_some() {
+            let step = !self.draft.is_setup() && !self.asked && self.draft.has_launches();
+            if !step || self.warm_up.is_some() {
                 self.commit_setup()?;
             } else {
                 self.end_step(Kind::ByItself)?;

@@ -51,6 +51,10 @@ impl Draft {
         self.launches > 0
     }
 
+    pub(super) fn graph_launches(&self) -> usize {
+        self.graphs.len()
+    }
+
     pub(super) fn begin_step(&mut self) {
         self.in_step = true;
     }

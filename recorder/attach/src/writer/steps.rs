@@ -67,12 +67,27 @@ impl Writer {
         if self.warm_up.is_some() {
             return Ok(());
         }
+        if kind == Kind::ByItself && std::mem::take(&mut self.early) && !self.draft.has_launches() {
+            return Ok(());
+        }
         if self.draft.is_setup() {
             self.first_launch()?;
         }
         self.step += 1;
         let next = self.commit_step(kind)?;
         self.draft = next;
+        Ok(())
+    }
+
+    /// Where steps are guessed, one is over for sure when the next begins. A program that waits or is killed begins none:
+    /// when nothing happens for a while, and as many graphs were launched as in the step before, it is over too. What
+    /// comes later belongs to the next.
+    pub(super) fn commit_idle_step(&mut self) -> Result<(), WriteError> {
+        let guessed = !self.asked && self.warm_up.is_none() && !self.early && self.pending.is_empty();
+        if guessed && self.launches > 0 && self.draft.graph_launches() == self.launches {
+            self.end_step(Kind::ByItself)?;
+            self.early = true;
+        }
         Ok(())
     }
 
@@ -89,6 +104,7 @@ impl Writer {
     pub(super) fn commit_step(&mut self, kind: Kind) -> Result<Draft, WriteError> {
         let mut draft = std::mem::take(&mut self.draft);
         self.brackets.clear();
+        self.launches = if kind == Kind::ByItself { draft.graph_launches() } else { 0 };
         let next = if kind == Kind::ByItself { draft.split_tail() } else { Draft::default() };
         if !self.started {
             // Counted, not kept: only what happened to memory and graphs stays.

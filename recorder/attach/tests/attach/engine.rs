@@ -116,7 +116,7 @@ pub(crate) fn record(folder: &Path, options: &[&str], arguments: [&str; 3]) -> R
     // A shell's way to say that a signal ended it.
     let status = plain.status.or(match arguments[1] {
         "abort" => Some(134),
-        "kill" => Some(137),
+        "kill" | "idle-kill" => Some(137),
         _ => None,
     });
     assert_eq!((run.stdout.as_str(), run.status), (plain.stdout.as_str(), status), "{run:#?}");
