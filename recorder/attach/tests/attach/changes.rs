@@ -102,6 +102,24 @@ fn after_a_change_in_place_a_graph_holds_what_it_was_changed_to() {
 }
 
 #[test]
+fn a_node_that_cannot_be_followed_is_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &[], ["moves-proc", "lost", "1"]);
+    let trace = open(folder.path(), "run.twin");
+    let steps = steps(&trace);
+    assert_eq!(steps.iter().map(|step| launched(&trace, step)).collect::<Vec<_>>(), [0, 1, 1]);
+    let other = trace.program(trace.graphs()[1].program).unwrap();
+    assert!(
+        matches!(&other.items[..], [Item::Opaque(kernel)] if kernel.kernel == "wait_a_while"),
+        "{other:?}"
+    );
+    let gaps = all_items(&trace).into_iter().filter(|item| {
+        matches!(item, Item::Gap { reason } if reason.contains("in a node of graph 0") || reason.contains("graph 1"))
+    });
+    assert_eq!(gaps.count(), 1);
+}
+
+#[test]
 fn a_graph_updated_in_every_step_is_told_as_often_as_it_changes() {
     // How it is updated, and how many graphs there are then, of 40 steps.
     for (how, graphs) in [("update-same", 1), ("update-freed", 1), ("update-turn", 2), ("update-new", 40)] {

@@ -172,6 +172,28 @@ fn nodes_in_rows_are_told_as_what_they_write() {
 }
 
 #[test]
+fn what_each_way_writes_is_seen_before_the_next_launch() {
+    for route in ["moves-proc", "moves-old"] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = record(folder.path(), &[], [route, "late", "1"]);
+        let trace = open(folder.path(), "run.twin");
+        let steps = steps(&trace);
+        let written: Vec<(usize, u8)> = run
+            .stdout
+            .lines()
+            .filter_map(|line| line.strip_prefix("quiet ")?.split_once(' '))
+            .map(|(at, byte)| (at.parse().unwrap(), byte.parse().unwrap()))
+            .collect();
+        assert_eq!((written.len(), steps.len()), (9, 4 + 4 * 9), "{route}");
+        for (i, (at, byte)) in written.into_iter().enumerate() {
+            let step = 4 + 4 * i + 3;
+            let held = |step: usize, point: &str| value(&trace, &steps[step], point, "large")[at];
+            assert_eq!((held(step - 1, "step.after"), held(step, "step.before")), (0, byte), "{route}: {i}");
+        }
+    }
+}
+
+#[test]
 fn memory_of_others_and_pinned_memory_is_memory_that_graphs_may_point_to() {
     for route in ROUTES {
         let folder = tempfile::tempdir().unwrap();

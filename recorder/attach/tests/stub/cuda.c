@@ -598,6 +598,7 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuModuleGetFunction", 2000, 0, cuModuleGetFunction},
     {"cuMemAlloc", 3020, 0, cuMemAlloc_v2},
     {"cuMemFree", 3020, 0, cuMemFree_v2},
+    {"cuGraphNodeGetType", 10000, 0, cuGraphNodeGetType},
     {"cuMemAllocAsync", 11020, 0, cuMemAllocAsync},
     {"cuMemFreeAsync", 11020, 0, cuMemFreeAsync},
     {"cuMemAddressReserve", 10020, 0, cuMemAddressReserve},

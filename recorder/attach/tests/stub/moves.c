@@ -4,6 +4,8 @@
 //   moves ROUTE SCENARIO STEPS
 //
 // ROUTE: moves-dlsym | moves-proc | moves-old (functions as CUDA 12.8 asks for them)
+//
+// Built with -DREAL it runs on a GPU.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,8 +46,25 @@ static Call call(const char *name, const char *symbol) {
 #define CU2(name) call(#name, #name "_v2")
 
 enum { ROWS = 4, WIDTH = 32, BYTES = ROWS * WIDTH * 4 };
-static Handle stream, step;
+static Handle stream, step, context;
 static CUdeviceptr hidden, state;
+
+// state = state * 0.75 + hidden, by a block of any size
+static const char *image =
+#ifdef REAL
+    ".version 7.0\n.target sm_70\n.address_size 64\n"
+    ".visible .entry _Z11step_kernelPfPKfi(.param .u64 to, .param .u64 from, .param .u32 count) {\n"
+    ".reg .pred %p; .reg .f32 %f<4>; .reg .b32 %r<4>; .reg .b64 %d<6>;\n"
+    "ld.param.u64 %d0, [to]; ld.param.u64 %d1, [from]; ld.param.u32 %r0, [count];\n"
+    "mov.u32 %r1, %tid.x; mov.u32 %r2, %ntid.x;\n"
+    "AGAIN: setp.ge.u32 %p, %r1, %r0; @%p bra DONE;\n"
+    "mul.wide.u32 %d2, %r1, 4; add.s64 %d3, %d0, %d2; add.s64 %d4, %d1, %d2;\n"
+    "ld.global.f32 %f0, [%d3]; ld.global.f32 %f1, [%d4];\n"
+    "mul.rn.f32 %f2, %f0, 0f3F400000; add.rn.f32 %f3, %f2, %f1; st.global.f32 [%d3], %f3;\n"
+    "add.u32 %r1, %r1, %r2; bra AGAIN;\nDONE: ret; }\n";
+#else
+    "stub";
+#endif
 
 static void set_up(void) {
     cuda = dlopen("libcuda.so.1", RTLD_NOW);
@@ -54,7 +73,11 @@ static void set_up(void) {
     *(void **)&twinstep_mark = dlsym(RTLD_DEFAULT, "twinstep_mark");
     Handle module;
     ok(CU(cuInit)(0));
-    ok(CU(cuModuleLoadData)(&module, "stub"));
+#ifdef REAL
+    ok(CU(cuDevicePrimaryCtxRetain)(&context, 0));
+    ok(CU(cuCtxSetCurrent)(context));
+#endif
+    ok(CU(cuModuleLoadData)(&module, image));
     ok(CU(cuModuleGetFunction)(&step, module, "_Z11step_kernelPfPKfi"));
     ok(CU(cuStreamCreate)(&stream, 1));
     ok(CU2(cuMemAlloc)(&hidden, (size_t)BYTES));
@@ -113,13 +136,26 @@ enum { HOST = 1, DEVICE = 2, ARRAY = 3, UNIFIED = 4 };
 
 static uint8_t host[BYTES];
 
+static Handle array_of(size_t bytes) {
+#ifdef REAL
+    struct { size_t width, height; unsigned format, channels; } shape = {bytes / 16, 4, 1, 4};
+    Handle array;
+    ok(CU2(cuArrayCreate)(&array, &shape));
+    return array;
+#else
+    return calloc(1, bytes);
+#endif
+}
+
 static void rows(void) {
     for (int i = 0; i < BYTES; i++) host[i] = (uint8_t)(i * 7 % 61);
     begin();
     launch(state, hidden, ROWS * WIDTH);
     Handle exec = instantiate(end());
-    static char array[BYTES];
-    size_t failed, pitch = 64, one = 1;
+    Handle array = array_of(BYTES);
+    size_t failed, pitch = 64, one = 1, first = 0;
+    // Source order of the stream, for all copies of a batch.
+    struct { unsigned order; int hints[4]; unsigned flags; } attributes = {1, {0}, 0};
 
     mark("2d tight");
     Copy2D c = {.stype = HOST, .shost = host, .spitch = 40, .dtype = DEVICE, .ddev = hidden, .dpitch = 32, .width = 32, .height = 4};
@@ -158,28 +194,29 @@ static void rows(void) {
     ok(CU2(cuMemcpy3DAsync)(&d, stream));
     run(exec);
     mark("3d peer");
+    d.r0 = d.r1 = context;
     ok(CU(cuMemcpy3DPeer)(&d));
     run(exec);
     mark("3d peer later");
     ok(CU(cuMemcpy3DPeerAsync)(&d, stream));
     run(exec);
     mark("peer");
-    ok(CU(cuMemcpyPeer)(hidden + 8, (Handle)1, state, (Handle)2, (size_t)24));
+    ok(CU(cuMemcpyPeer)(hidden + 8, context, state, context, (size_t)24));
     run(exec);
     mark("peer later");
-    ok(CU(cuMemcpyPeerAsync)(hidden + 16, (Handle)1, state, (Handle)2, (size_t)24, stream));
+    ok(CU(cuMemcpyPeerAsync)(hidden + 16, context, state, context, (size_t)24, stream));
     run(exec);
     mark("batch");
     CUdeviceptr to[3] = {hidden, hidden + 64, hidden + 128}, from[3] = {state, (CUdeviceptr)(uintptr_t)host, state + 4};
     size_t bytes[3] = {8, 16, 24};
-    if (!strcmp(route, "moves-proc")) ok(CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, (Handle)0, (Handle)0, (size_t)0, stream));
-    else ok(CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, (Handle)0, (Handle)0, (size_t)0, &failed, stream));
+    if (!strcmp(route, "moves-proc")) ok(CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, &attributes, &first, one, stream));
+    else ok(CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, &attributes, &first, one, &failed, stream));
     run(exec);
     mark("batch that fails");
     bytes[2] = 0;
     CUresult result = !strcmp(route, "moves-proc")
-        ? CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, (Handle)0, (Handle)0, (size_t)0, stream)
-        : CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, (Handle)0, (Handle)0, (size_t)0, &failed, stream);
+        ? CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, &attributes, &first, one, stream)
+        : CU(cuMemcpyBatchAsync)(to, from, bytes, (size_t)3, &attributes, &first, one, &failed, stream);
     printf(" %d", result);
     run(exec);
     mark("3d batch");
@@ -196,6 +233,9 @@ static void rows(void) {
     mark("array and host");
     ok(CU2(cuMemcpyHtoA)(array, (size_t)0, host, (size_t)32));
     ok(CU2(cuMemcpyAtoH)(host, array, (size_t)0, (size_t)32));
+    ok(CU2(cuMemcpyHtoAAsync)(array, (size_t)0, host, (size_t)32, stream));
+    ok(CU2(cuMemcpyAtoHAsync)(host, array, (size_t)0, (size_t)32, stream));
+    ok(CU2(cuMemcpyAtoA)(array, (size_t)0, array, (size_t)64, (size_t)32));
     run(exec);
     mark("fill 8");
     ok(CU2(cuMemsetD2D8)(hidden, pitch, 1, (size_t)8, (size_t)2));
@@ -277,7 +317,7 @@ static void memory(void) {
 }
 
 typedef struct { void *func; unsigned grid[3], block[3], shared; void **params, **extra; void *kern, *ctx; } KernelParams;
-typedef struct { CUdeviceptr dst; size_t pitch; unsigned value, element; size_t width, height; } FillParams;
+typedef struct { CUdeviceptr dst; size_t pitch; unsigned value, element; size_t width, height; Handle context; } FillParams;
 typedef struct { int type, reserved[3]; union { KernelParams kernel; FillParams fill; Handle child; char room[232];
     struct { int flags, reserved; void *context; Copy3D copy; } copy; } of; long long end; } NodeParams;
 
@@ -295,12 +335,24 @@ static Handle child_of(int n) {
     return end();
 }
 
+// A captured graph's nodes by their kind: kernel, copy, fill; and a child graph behind the kernel.
+static void nodes_of(Handle graph, Handle child, Handle *nodes) {
+    Handle all[3];
+    size_t count = 3;
+    ok(CU(cuGraphGetNodes)(graph, all, &count));
+    for (size_t i = 0; i < count; i++) {
+        int kind;
+        ok(CU(cuGraphNodeGetType)(all[i], &kind));
+        nodes[kind] = all[i];
+    }
+    ok(CU(cuGraphAddChildGraphNode)(&nodes[3], graph, &nodes[0], (size_t)1, child));
+}
+
 static void changes(int steps) {
-    Handle graph = graph_of(4), child_node, nodes[4];
-    size_t count = 4;
-    ok(CU(cuGraphAddChildGraphNode)(&child_node, graph, (Handle)0, (size_t)0, child_of(2)));
+    Handle graph = graph_of(4), nodes[4], kernel_node, copy_node, fill_node, child_node;
+    nodes_of(graph, child_of(2), nodes);
+    kernel_node = nodes[0], copy_node = nodes[1], fill_node = nodes[2], child_node = nodes[3];
     Handle exec = instantiate(graph);
-    ok(CU(cuGraphGetNodes)(graph, nodes, &count));
     mark("as it was");
     run(exec);
     for (int i = 0; i < steps; i++) {
@@ -308,53 +360,134 @@ static void changes(int steps) {
         int n = 5 + i;
         void *params[] = {&state, &hidden, &n};
         KernelParams k = {.func = step, .grid = {1, 1, 1}, .block = {64, 1, 1}, .params = params};
-        ok(CU2(cuGraphExecKernelNodeSetParams)(exec, nodes[2], &k));
+        ok(CU2(cuGraphExecKernelNodeSetParams)(exec, kernel_node, &k));
         run(exec);
     }
     mark("copy");
     Copy3D d = {.stype = DEVICE, .sdev = hidden, .dtype = DEVICE, .ddev = hidden + 64, .width = 32, .height = 1, .depth = 1};
-    ok(CU(cuGraphExecMemcpyNodeSetParams)(exec, nodes[0], &d, (Handle)0));
+    ok(CU(cuGraphExecMemcpyNodeSetParams)(exec, copy_node, &d, context));
     run(exec);
     mark("fill");
-    FillParams f = {hidden, 16, 7, 1, 4, 2};
-    ok(CU(cuGraphExecMemsetNodeSetParams)(exec, nodes[1], &f, (Handle)0));
+    FillParams f = {hidden, 16, 7, 1, 4, 2, 0};
+#ifdef REAL
+    f.height = 1; // the driver refuses other rows than there were
+#endif
+    ok(CU(cuGraphExecMemsetNodeSetParams)(exec, fill_node, &f, context));
     run(exec);
     mark("child");
     ok(CU(cuGraphExecChildGraphNodeSetParams)(exec, child_node, child_of(3)));
     run(exec);
     mark("off");
-    ok(CU(cuGraphNodeSetEnabled)(exec, nodes[2], 0));
+    ok(CU(cuGraphNodeSetEnabled)(exec, kernel_node, 0));
     run(exec);
     mark("off and set");
     int n = 6;
     void *params[] = {&state, &hidden, &n};
     NodeParams p = {.type = 0, .of.kernel = {.func = step, .grid = {1, 1, 1}, .block = {64, 1, 1}, .params = params}};
-    ok(CU(cuGraphExecNodeSetParams)(exec, nodes[2], &p));
+    ok(CU(cuGraphExecNodeSetParams)(exec, kernel_node, &p));
     run(exec);
     mark("on");
-    ok(CU(cuGraphNodeSetEnabled)(exec, nodes[2], 1));
+    ok(CU(cuGraphNodeSetEnabled)(exec, kernel_node, 1));
     run(exec);
     mark("any copy");
     p = (NodeParams){.type = 1, .of.copy.copy = d};
     p.of.copy.copy.width = 8;
-    ok(CU(cuGraphExecNodeSetParams)(exec, nodes[0], &p));
-    p = (NodeParams){.type = 2, .of.fill = {hidden, 0, 9, 1, 4, 1}};
-    ok(CU(cuGraphExecNodeSetParams)(exec, nodes[1], &p));
+    p.of.copy.context = context;
+    ok(CU(cuGraphExecNodeSetParams)(exec, copy_node, &p));
+    p = (NodeParams){.type = 2, .of.fill = {hidden, 0, 9, 1, 4, 1, context}};
+    ok(CU(cuGraphExecNodeSetParams)(exec, fill_node, &p));
     p = (NodeParams){.type = 4, .of.child = child_of(4)};
     ok(CU(cuGraphExecNodeSetParams)(exec, child_node, &p));
     run(exec);
     mark("refused");
-    printf(" %d", CU2(cuGraphExecUpdate)(exec, child_of(1), (Handle)0));
+    uint64_t outcome[4] = {0};
+    printf(" %d", CU2(cuGraphExecUpdate)(exec, child_of(1), outcome));
     run(exec);
     mark("whole");
     Handle other = graph_of(9);
-    ok(CU(cuGraphAddChildGraphNode)(&child_node, other, (Handle)0, (size_t)0, child_of(5)));
-    ok(CU2(cuGraphExecUpdate)(exec, other, (Handle)0));
+    nodes_of(other, child_of(5), nodes);
+    ok(CU2(cuGraphExecUpdate)(exec, other, outcome));
     run(exec);
+#ifndef REAL
     mark("unknown");
     printf(" %d", CU(cuGraphNodeSetEnabled)(exec, (Handle)&n, 0));
     run(exec);
+#endif
     ok(CU(cuGraphExecDestroy)(exec));
+}
+
+// Updated to a graph of other kernels, after which nobody can say which node is which.
+static void lost(void) {
+    begin();
+    launch(state, hidden, 4);
+    Handle graph = end(), node;
+    size_t count = 1;
+    ok(CU(cuGraphGetNodes)(graph, &node, &count));
+    Handle exec = instantiate(graph);
+    mark("as it was");
+    run(exec);
+    begin();
+    int pause = 1;
+    Handle wait, module;
+    ok(CU(cuModuleLoadData)(&module, image));
+    ok(CU(cuModuleGetFunction)(&wait, module, "wait_a_while"));
+    ok(CU(cuLaunchKernel)(wait, 1, 1, 1, 1, 1, 1, 0, stream, (void *[]){&pause}, 0));
+    ok(CU2(cuGraphExecUpdate)(exec, end(), (Handle)0));
+    mark("other");
+    run(exec);
+    ok(CU(cuGraphNodeSetEnabled)(exec, node, 0));
+    mark("off");
+    run(exec);
+}
+
+// Each way to write a byte of memory that is too large to be looked at whole when nothing was called.
+static void late(void) {
+    enum { LARGE = 8 << 20, WAYS = 9 };
+    int (*watch)(const char *, uint64_t, const char *, uint32_t, const uint64_t *, const char *);
+    *(void **)&watch = dlsym(RTLD_DEFAULT, "twinstep_watch");
+    CUdeviceptr large, from;
+    ok(CU2(cuMemAlloc)(&large, (size_t)LARGE));
+    ok(CU2(cuMemAlloc)(&from, (size_t)BYTES));
+    ok(CU(cuMemsetD8Async)(large, 0, (size_t)LARGE, stream));
+    uint64_t shape = LARGE;
+    if (watch && watch("large", large, "u8", 1, &shape, "state")) die("not watched");
+    Handle array = array_of(BYTES);
+    struct { unsigned order; int hints[4]; unsigned flags; } attributes = {1, {0}, 0};
+    size_t failed, first = 0, one = 1;
+    begin();
+    launch(state, hidden, 4);
+    Handle exec = instantiate(end());
+    for (int i = 0; i < 4; i++) mark("before"), run(exec);
+    for (int i = 0; i < WAYS; i++) {
+        CUdeviceptr to = large + 700001 * (size_t)(i + 1);
+        host[0] = (uint8_t)(i + 1);
+        CUdeviceptr at = (CUdeviceptr)(uintptr_t)host;
+        // What the ways between devices and arrays copy is there before the launch that nothing follows.
+        ok(CU2(cuMemcpyHtoD)(from, host, one));
+        ok(CU2(cuMemcpyHtoA)(array, (size_t)0, host, (size_t)16));
+        mark("filled"), run(exec);
+        mark("quiet"), ok(CU(cuGraphLaunch)(exec, stream)), ok(CU(cuGraphLaunch)(exec, stream));
+        ok(CU(cuStreamSynchronize)(stream));
+        Copy2D c = {.stype = HOST, .shost = host, .dtype = DEVICE, .ddev = to, .width = 1, .height = 1};
+        Copy3D d = {.stype = HOST, .shost = host, .dtype = DEVICE, .ddev = to, .width = 1, .height = 1, .depth = 1};
+        BatchOp b = {{1, at, 0, 0, {0}}, {1, to, 0, 0, {0}}, 1, 1, 1, 1, 0};
+        int newer = !strcmp(route, "moves-proc");
+        switch (i) {
+        case 0: ok(CU2(cuMemcpy2D)(&c)); break;
+        case 1: ok(CU2(cuMemcpy2DAsync)(&c, stream)); break;
+        case 2: ok(CU2(cuMemcpy3DAsync)(&d, stream)); break;
+        case 3: ok(CU(cuMemcpyPeerAsync)(to, context, from, context, one, stream)); break;
+        case 4: ok(newer ? CU(cuMemcpyBatchAsync)(&to, &at, &one, one, &attributes, &first, one, stream)
+                         : CU(cuMemcpyBatchAsync)(&to, &at, &one, one, &attributes, &first, one, &failed, stream)); break;
+        case 5: ok(newer ? CU(cuMemcpy3DBatchAsync)(one, &b, 0ull, stream)
+                         : CU(cuMemcpy3DBatchAsync)(one, &b, &failed, 0ull, stream)); break;
+        case 6: ok(CU2(cuMemcpyAtoD)(to, array, (size_t)0, one)); break;
+        case 7: ok(CU(cuMemsetD2D8Async)(to, one, (uint8_t)(i + 1), one, one, stream)); break;
+        case 8: ok(CU2(cuMemsetD2D8)(to, one, (uint8_t)(i + 1), one, one)); break;
+        }
+        printf(" %lu %d\n", (unsigned long)(to - large), i + 1);
+        mark("written"), run(exec);
+    }
 }
 
 // A graph updated in every step, as some engines do whether or not anything changed: always the same, in turn, or new.
@@ -373,7 +506,8 @@ static void update(const char *how, int steps) {
         begin();
         launch(state, hidden, !strcmp(how, "update-new") ? 4 + i : !strcmp(how, "update-turn") ? 4 + i % 2 : 4);
         Handle graph = end();
-        ok(call("cuGraphExecUpdate", "cuGraphExecUpdate_v2")(exec, graph, (Handle)0, (Handle)0));
+        uint64_t outcome[4] = {0};
+        ok(CU2(cuGraphExecUpdate)(exec, graph, outcome));
         ok(CU(cuGraphDestroy)(graph));
         run(exec);
     }
@@ -389,6 +523,8 @@ int main(int argc, char **argv) {
     else if (!strcmp(scenario, "nodes")) nodes(steps);
     else if (!strcmp(scenario, "memory")) memory();
     else if (!strcmp(scenario, "changes")) changes(steps);
+    else if (!strcmp(scenario, "lost")) lost();
+    else if (!strcmp(scenario, "late")) late();
     else if (!strncmp(scenario, "update", 6)) update(scenario, steps);
     else die("no such scenario");
     return 0;

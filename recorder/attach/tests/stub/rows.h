@@ -50,6 +50,9 @@ EXPORT CUresult cuMemcpyDtoA_v2(char *to, size_t at, CUdeviceptr from, size_t n)
 EXPORT CUresult cuMemcpyAtoD_v2(CUdeviceptr to, char *from, size_t at, size_t n) { return now(line((void *)to, from + at, n)); }
 EXPORT CUresult cuMemcpyHtoA_v2(char *to, size_t at, const void *from, size_t n) { return now(line(to + at, from, n)); }
 EXPORT CUresult cuMemcpyAtoH_v2(void *to, char *from, size_t at, size_t n) { return now(line(to, from + at, n)); }
+EXPORT CUresult cuMemcpyAtoA_v2(char *to, size_t at, const char *from, size_t from_at, size_t n) { return now(line(to + at, from + from_at, n)); }
+EXPORT CUresult cuMemcpyHtoAAsync_v2(char *to, size_t at, const void *from, size_t n, Stream *s) { return enqueue(s, line(to + at, from, n)); }
+EXPORT CUresult cuMemcpyAtoHAsync_v2(void *to, const char *from, size_t at, size_t n, Stream *s) { return enqueue(s, line(to, from + at, n)); }
 // A batch fails at its first copy of no bytes; those before it are made.
 EXPORT CUresult cuMemcpyBatchAsync_v2(CUdeviceptr *to, CUdeviceptr *from, size_t *bytes, size_t count, void *attributes,
                                       size_t *indices, size_t attribute_count, Stream *s) {
@@ -141,6 +144,9 @@ EXPORT CUresult cuMemHostUnregister(void *at) { (void)at; return OK; }
     {"cuMemcpyAtoD", 3020, 0, cuMemcpyAtoD_v2}, \
     {"cuMemcpyHtoA", 3020, 0, cuMemcpyHtoA_v2}, \
     {"cuMemcpyAtoH", 3020, 0, cuMemcpyAtoH_v2}, \
+    {"cuMemcpyAtoA", 3020, 0, cuMemcpyAtoA_v2}, \
+    {"cuMemcpyHtoAAsync", 3020, 0, cuMemcpyHtoAAsync_v2}, \
+    {"cuMemcpyAtoHAsync", 3020, 0, cuMemcpyAtoHAsync_v2}, \
     {"cuMemcpyBatchAsync", 13000, 0, cuMemcpyBatchAsync_v2}, \
     {"cuMemcpyBatchAsync", 12080, 0, cuMemcpyBatchAsync}, \
     {"cuMemcpy3DBatchAsync", 13000, 0, cuMemcpy3DBatchAsync_v2}, \
