@@ -210,7 +210,17 @@ functions! {
     cuStreamDestroy_v2(stream: CUstream);
     cuStreamGetId(stream: CUstream, id: *mut u64);
     cuStreamWriteValue32(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
+    cuStreamWriteValue32_ptsz(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64_ptsz(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp_ptsz(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
     cuStreamWriteValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64_v2(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp_v2(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
+    cuStreamWriteValue32_v2_ptsz(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64_v2_ptsz(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp_v2_ptsz(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
     cuThreadExchangeStreamCaptureMode(mode: *mut c_int);
 
     cuMemAlloc_v2(address: *mut CUdeviceptr, bytes: usize);

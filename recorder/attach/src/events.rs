@@ -57,8 +57,8 @@ pub enum Event {
         /// Device address.
         target: u64,
         /// One element, little-endian.
-        pattern: u32,
-        /// Its size: 1, 2 or 4.
+        pattern: u64,
+        /// Its size: 1, 2, 4 or 8.
         element: u8,
         /// Bytes in all.
         bytes: u64,

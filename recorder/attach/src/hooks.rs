@@ -16,6 +16,7 @@ mod rows;
 mod shared;
 mod streams;
 mod updates;
+mod words;
 
 /// Defines wrappers and `TABLE`, which the loader searches.
 macro_rules! hooks {

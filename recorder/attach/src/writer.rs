@@ -248,7 +248,7 @@ impl Writer {
             }
             Event::Fill { stream, target, pattern, element, bytes } if self.started => {
                 let pattern = pattern.to_le_bytes();
-                let pattern = &pattern[..usize::from(element.min(4))];
+                let pattern = &pattern[..usize::from(element.min(8))];
                 let item = self.fill((target, 0, bytes), pattern, stream, self.now);
                 self.draft.push(item);
             }

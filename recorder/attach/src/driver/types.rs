@@ -146,6 +146,16 @@ pub struct Memcpy3DBatchOp {
     pub flags: c_uint,
 }
 
+/// `CUstreamBatchMemOpParams_v1`, as a write of a word has it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryOperation {
+    pub kind: c_uint,
+    pub address: CUdeviceptr,
+    pub value: u64,
+    pub rest: [u64; 3],
+}
+
 /// `CUipcMemHandle`; passed by value.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -174,3 +184,18 @@ pub struct LaunchAttribute {
 
 /// `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`.
 pub const ATTRIBUTE_CLUSTER_DIMENSION: c_uint = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of cuda.h of CUDA 13.5, on 64-bit machines.
+    #[test]
+    fn structures_have_the_drivers_sizes() {
+        assert_eq!((size_of::<Memcpy2D>(), size_of::<Memcpy3D>()), (128, 200));
+        assert_eq!((size_of::<Memcpy3DOperand>(), size_of::<Memcpy3DBatchOp>()), (40, 112));
+        assert_eq!((size_of::<KernelNodeParams>(), std::mem::offset_of!(KernelNodeParams, kern)), (72, 56));
+        assert_eq!((size_of::<MemsetNodeParams>(), size_of::<IpcMemHandle>()), (40, 64));
+        assert_eq!((size_of::<MemoryOperation>(), size_of::<LaunchConfig>()), (48, 56));
+    }
+}

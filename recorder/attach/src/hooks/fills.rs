@@ -5,9 +5,9 @@ use crate::attached::driver_did;
 use crate::driver::{self, CUdeviceptr, CUresult, CUstream, STREAM_LEGACY, STREAM_PER_THREAD, SUCCESS};
 use crate::events::Event;
 
-fn filled(
+pub(super) fn filled(
     target: u64,
-    pattern: u32,
+    pattern: u64,
     element: u8,
     count: usize,
     stream: CUstream,
@@ -55,12 +55,12 @@ hooks! {
 
     fn cuMemsetD32_v2(target: CUdeviceptr, value: u32, count: usize) {
         let result = real!(driver::cuMemsetD32_v2(target, value, count));
-        filled(target, value, 4, count, STREAM_LEGACY, result)
+        filled(target, value.into(), 4, count, STREAM_LEGACY, result)
     }
 
     fn cuMemsetD32_v2_ptds(target: CUdeviceptr, value: u32, count: usize) {
         let result = real!(driver::cuMemsetD32_v2_ptds(target, value, count));
-        filled(target, value, 4, count, STREAM_PER_THREAD, result)
+        filled(target, value.into(), 4, count, STREAM_PER_THREAD, result)
     }
 
     fn cuMemsetD8Async(target: CUdeviceptr, value: u8, count: usize, stream: CUstream) {
@@ -85,11 +85,11 @@ hooks! {
 
     fn cuMemsetD32Async(target: CUdeviceptr, value: u32, count: usize, stream: CUstream) {
         let result = real!(driver::cuMemsetD32Async(target, value, count, stream));
-        filled(target, value, 4, count, legacy(stream), result)
+        filled(target, value.into(), 4, count, legacy(stream), result)
     }
 
     fn cuMemsetD32Async_ptsz(target: CUdeviceptr, value: u32, count: usize, stream: CUstream) {
         let result = real!(driver::cuMemsetD32Async_ptsz(target, value, count, stream));
-        filled(target, value, 4, count, per_thread(stream), result)
+        filled(target, value.into(), 4, count, per_thread(stream), result)
     }
 }

@@ -11,8 +11,10 @@ use crate::process;
 /// `CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM`.
 const PER_THREAD: u64 = 2;
 
-pub(super) fn tables() -> [&'static [Hook]; 12] {
-    use super::{arrays, capture, copies, fills, graphs, launches, memory, rows, shared, streams, updates};
+pub(super) fn tables() -> [&'static [Hook]; 13] {
+    use super::{
+        arrays, capture, copies, fills, graphs, launches, memory, rows, shared, streams, updates, words,
+    };
     [
         TABLE,
         graphs::TABLE,
@@ -26,6 +28,7 @@ pub(super) fn tables() -> [&'static [Hook]; 12] {
         arrays::TABLE,
         shared::TABLE,
         updates::TABLE,
+        words::TABLE,
     ]
 }
 
@@ -163,6 +166,27 @@ const VERSIONED: &[(&CStr, Versions)] = &[
     (c"cuMemsetD2D8", &[(3020, c"cuMemsetD2D8_v2", c"cuMemsetD2D8_v2_ptds")]),
     (c"cuMemsetD2D16", &[(3020, c"cuMemsetD2D16_v2", c"cuMemsetD2D16_v2_ptds")]),
     (c"cuMemsetD2D32", &[(3020, c"cuMemsetD2D32_v2", c"cuMemsetD2D32_v2_ptds")]),
+    (
+        c"cuStreamWriteValue32",
+        &[
+            (8000, c"cuStreamWriteValue32", c"cuStreamWriteValue32_ptsz"),
+            (11070, c"cuStreamWriteValue32_v2", c"cuStreamWriteValue32_v2_ptsz"),
+        ],
+    ),
+    (
+        c"cuStreamWriteValue64",
+        &[
+            (9000, c"cuStreamWriteValue64", c"cuStreamWriteValue64_ptsz"),
+            (11070, c"cuStreamWriteValue64_v2", c"cuStreamWriteValue64_v2_ptsz"),
+        ],
+    ),
+    (
+        c"cuStreamBatchMemOp",
+        &[
+            (8000, c"cuStreamBatchMemOp", c"cuStreamBatchMemOp_ptsz"),
+            (11070, c"cuStreamBatchMemOp_v2", c"cuStreamBatchMemOp_v2_ptsz"),
+        ],
+    ),
     (c"cuMemAllocHost", &[(3020, c"cuMemAllocHost_v2", c"")]),
     (c"cuMemHostRegister", &[(4000, c"cuMemHostRegister", c""), (6050, c"cuMemHostRegister_v2", c"")]),
     (c"cuIpcOpenMemHandle", &[(4010, c"cuIpcOpenMemHandle", c""), (11000, c"cuIpcOpenMemHandle_v2", c"")]),

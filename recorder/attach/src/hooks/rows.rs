@@ -46,10 +46,10 @@ fn push(session: &mut Session, stream: u32, rows: Rows) {
     let event = match (rows.linear(), &rows.pattern) {
         (Some((target, source, bytes)), None) => Event::Copy { stream, target, source, bytes },
         (Some((target, _, bytes)), Some(pattern)) => {
-            let mut value = [0; 4];
+            let mut value = [0; 8];
             value.iter_mut().zip(pattern).for_each(|(to, from)| *to = *from);
             let element = pattern.len() as u8;
-            Event::Fill { stream, target, pattern: u32::from_le_bytes(value), element, bytes }
+            Event::Fill { stream, target, pattern: u64::from_le_bytes(value), element, bytes }
         }
         (None, _) => Event::Rows(stream, Box::new(rows)),
     };

@@ -82,6 +82,12 @@ fn copies_and_fills_in_rows_are_told_as_what_they_write() {
         "copy 64 to hidden+128 from state+64",
         "copy 64 to hidden+256 from state+128",
     ];
+    let words = [
+        "fill 4 of hidden+4 with [4, 3, 2, 1]",
+        "fill 8 of hidden+8 with [4, 3, 2, 1, 8, 7, 6, 5]",
+        "fill 4 of hidden+32 with [5, 0, 0, 0]",
+        "fill 8 of hidden+40 with [6, 0, 0, 0, 0, 0, 0, 0]",
+    ];
     let expected: &[(&str, &[&str])] = &[
         ("2d tight", &["copy 128 to hidden+0 from -"]),
         (
@@ -131,6 +137,7 @@ fn copies_and_fills_in_rows_are_told_as_what_they_write() {
         ),
         ("fill 8 later", &["fill of 20 rows of 8 bytes to hidden+0[20x8 by 16x1]"]),
         ("fill 16 later", &["fill 16 of hidden+0 with [3, 2]"]),
+        ("words", &words),
         (
             "fill 32 later",
             &["fill 4 of hidden+0 with [0, 0, 0, 63]", "fill 4 of hidden+64 with [0, 0, 0, 63]"],

@@ -101,6 +101,20 @@ FILL_2D(8, uint8_t)
 FILL_2D(16, uint16_t)
 FILL_2D(32, uint32_t)
 
+EXPORT CUresult cuStreamWriteValue64_v2(Stream *s, CUdeviceptr at, uint64_t value, unsigned flags) {
+    (void)flags;
+    enqueue(s, (Op){.kind = WRITE, .to = (void *)at, .value = (uint32_t)value});
+    return enqueue(s, (Op){.kind = WRITE, .to = (void *)(at + 4), .value = (uint32_t)(value >> 32)});
+}
+typedef struct { unsigned kind; CUdeviceptr at; uint64_t value; uint64_t rest[3]; } Operation;
+EXPORT CUresult cuStreamBatchMemOp_v2(Stream *s, unsigned count, Operation *all, unsigned flags) {
+    for (unsigned i = 0; i < count; i++) {
+        if (all[i].kind == 2) cuStreamWriteValue32_v2(s, all[i].at, (uint32_t)all[i].value, flags);
+        if (all[i].kind == 5) cuStreamWriteValue64_v2(s, all[i].at, all[i].value, flags);
+    }
+    return OK;
+}
+
 // A handle holds how many bytes there are, and where they are once it was opened.
 typedef struct { uint64_t bytes, at, count, rest[5]; } Handle64;
 static Handle64 opened[4];
@@ -157,6 +171,9 @@ EXPORT CUresult cuMemHostUnregister(void *at) { (void)at; return OK; }
     {"cuMemsetD2D8Async", 3020, 0, cuMemsetD2D8Async}, \
     {"cuMemsetD2D16Async", 3020, 0, cuMemsetD2D16Async}, \
     {"cuMemsetD2D32Async", 3020, 0, cuMemsetD2D32Async}, \
+    {"cuStreamWriteValue32", 11070, 0, cuStreamWriteValue32_v2}, \
+    {"cuStreamWriteValue64", 11070, 0, cuStreamWriteValue64_v2}, \
+    {"cuStreamBatchMemOp", 11070, 0, cuStreamBatchMemOp_v2}, \
     {"cuIpcOpenMemHandle", 11000, 0, cuIpcOpenMemHandle_v2}, \
     {"cuIpcCloseMemHandle", 4010, 0, cuIpcCloseMemHandle}, \
     {"cuMemPoolImportPointer", 11020, 0, cuMemPoolImportPointer}, \
