@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use twinstep_traces::{Item, Trace};
 
-use crate::engine::{all_items, items, open, points, record, steps};
+use crate::engine::{all_items, items, open, points, record, steps, twinstep};
 use crate::moves::line;
 
 /// The graph that a step launches.
@@ -160,6 +160,26 @@ fn a_graph_updated_in_every_step_is_told_as_often_as_it_changes() {
             assert_eq!(again, expected, "{how}");
         }
     }
+}
+
+#[test]
+fn a_value_that_is_updated_in_every_step_is_not_called_frozen() {
+    let explained = |a: &str, b: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        for (how, name) in [(a, "a.twin"), (b, "b.twin")] {
+            record(folder.path(), &[], ["moves-proc", how, "12"]);
+            std::fs::rename(folder.path().join("run.twin"), folder.path().join(name)).unwrap();
+        }
+        let output = twinstep(folder.path(), &["explain", "--json", "a.twin", "b.twin"]).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let verdict = &document["verdict"];
+        (verdict["kind"].as_str().unwrap().to_owned(), verdict["side"].as_str().map(str::to_owned))
+    };
+    // The run that passes the same in every step is the one that froze it.
+    assert_eq!(explained("update-new", "update-same"), ("frozen-argument".to_owned(), Some("b".to_owned())));
+    assert_eq!(explained("update-same", "update-new"), ("frozen-argument".to_owned(), Some("a".to_owned())));
+    // Both pass another value in every step: neither did.
+    assert_eq!(explained("update-new", "update-turn").0, "unknown");
 }
 
 #[test]

@@ -123,3 +123,27 @@ static void lost(void) {
     mark("off");
     run(exec);
 }
+
+// A graph updated in every step, as some engines do whether or not anything changed: always the same, in turn, or new.
+static void update(const char *how, int steps) {
+    ok(CU(cuMemsetD8Async)(hidden, 0x3f, (size_t)BYTES, stream));
+    begin();
+    launch(state, hidden, 4);
+    Handle exec = instantiate(end());
+    for (int i = 0; i < steps; i++) {
+        mark("step");
+        if (!strcmp(how, "update-freed")) {
+            // Other memory under an address that is used again.
+            CUdeviceptr more;
+            ok(CU2(cuMemAlloc)(&more, (size_t)BYTES));
+            ok(CU2(cuMemFree)(more));
+        }
+        begin();
+        launch(state, hidden, !strcmp(how, "update-new") ? 4 + i : !strcmp(how, "update-turn") ? 4 + i % 2 : 4);
+        Handle graph = end();
+        uint64_t outcome[4] = {0};
+        ok(CU2(cuGraphExecUpdate)(exec, graph, outcome));
+        ok(CU(cuGraphDestroy)(graph));
+        run(exec);
+    }
+}
