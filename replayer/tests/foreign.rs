@@ -7,7 +7,7 @@ use engine::talker::{Mistake, Plan};
 use engine::{Arg, Engine, Kernel, Memory};
 use twinstep_replayer::{
     CheckReport, ExplainOptions, ExplainReport, HistoryOptions, Kind, ReplayError, StepState, WeightFiles,
-    check, diff, diff_with, explain, history,
+    check, diff, diff_with, explain, history, info,
 };
 use twinstep_traces::{DType, Trace};
 
@@ -394,4 +394,66 @@ fn results_that_only_one_run_copies_back() {
         assert_eq!((verdict.kind, verdict.side, verdict.proven), (Kind::MissingLaunch, Some(side), false));
         assert_eq!((verdict.step, verdict.buffers), (Some(1), vec!["cache".to_owned()]));
     }
+}
+
+/// Memory that was filled before anybody named it: nothing in the log wrote it since.
+#[test]
+fn a_name_that_comes_after_the_bytes_is_no_stray_write() {
+    for launches in [false, true] {
+        let mut e = Engine::new("graph", 0x7f30_0000_0000, 0);
+        e.launches = launches;
+        let (_, pool) = e.segment(1024, None);
+        let (state, weights) = (pool, pool + 256);
+        let fill = Kernel {
+            name: "fill".into(),
+            args: vec![Arg::Pointer(weights)],
+            grid: 1,
+            effect: |m, p| (0..4).for_each(|i| m.set_f32(p[0], i, 0.5)),
+        };
+        let step = Kernel {
+            name: "step".into(),
+            args: vec![Arg::Pointer(state), Arg::Pointer(weights)],
+            grid: 1,
+            effect: |m, p| m.set_f32(p[0], 0, m.f32(p[0], 0) + m.f32(p[1], 0)),
+        };
+        e.watch("state", DType::F32, 4, state);
+        e.launch(&fill);
+        e.end_set_up();
+        e.request(1, "", &[]);
+        // Named after it was filled, and once more where other bytes are in between.
+        e.watch("weights", DType::F32, 4, weights);
+        for number in 1..=3 {
+            e.begin(1, number);
+            e.launch(&step);
+            e.end();
+            e.launch(&fill);
+            e.watch("late", DType::F32, 4, weights);
+        }
+        e.end_set_up();
+        let report = found(&e.finish());
+        assert_eq!(report.findings, []);
+    }
+}
+
+#[test]
+fn what_checks_do_not_judge_in_runs_of_another_engine_is_said() {
+    let not_judged = "uninitialised-read, stray-write (what its kernels read and write is not recorded); \
+                      unordered-writers (how its host waits for streams is not recorded); \
+                      op-faults, undersized-workspace (of ops that only twinstep's own engine has)";
+    let trace = run("graph", Mistake::None);
+    let report = found(&trace);
+    let said = format!("these checks judge nothing in a run of another engine: {not_judged}");
+    assert!(report.not_looked_at.contains(&said), "{:?}", report.not_looked_at);
+    let of = |check: &str| report.not_looked_at.iter().filter(|note| note.starts_with(check)).count();
+    assert_eq!(of("stray-write: "), 0, "said once, and not with counts of what it looked at");
+    assert_eq!(info(&trace).unwrap().capabilities.check, format!("in part: all but {not_judged}"));
+}
+
+#[test]
+fn recorded_runs_of_attached_programs() {
+    let root =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("traces/samples/attached");
+    let of = |name: &str| kinds(&Trace::open(&root.join(name)).unwrap());
+    assert_eq!(of("cuda12.twin"), []);
+    assert_eq!(of("graph-rebound.twin"), [Kind::UseAfterFree]);
 }
