@@ -396,6 +396,26 @@ fn results_that_only_one_run_copies_back() {
     }
 }
 
+#[test]
+fn the_first_buffer_is_the_one_that_is_computed_first() {
+    let names = |a: &Trace, b: &Trace| {
+        let report = diff(a, b, &[]).unwrap();
+        let step = report.steps.iter().find(|s| s.state == StepState::Diverged).unwrap();
+        assert_eq!(report.first.as_ref().unwrap().buffer, step.differing[0]);
+        step.differing.clone()
+    };
+    let clean =
+        [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
+    // `last_codes` is the graph's first operand and its last result: the sampler's, after the logits.
+    let wrong = run("graph", Mistake::Partial);
+    for clean in &clean {
+        assert_eq!(names(clean, &wrong), ["logits", "last_codes"]);
+        assert_eq!(names(&wrong, clean), ["logits", "last_codes"]);
+    }
+    let wrong = run("graph", Mistake::FrozenLength);
+    assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
+}
+
 /// Memory that was filled before anybody named it: nothing in the log wrote it since.
 #[test]
 fn a_name_that_comes_after_the_bytes_is_no_stray_write() {
