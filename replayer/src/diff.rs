@@ -327,7 +327,7 @@ fn compare_step(
 fn by_dataflow(
     (a, step, point): (&Trace, &StepRecord, &PointRecord),
     (b, twin, other): (&Trace, &StepRecord, SnapshotId),
-    found: &mut Vec<(usize, BufferId, BufferId)>,
+    found: &mut [(usize, BufferId, BufferId)],
 ) -> Result<(), ReplayError> {
     let Some(theirs) = twin.points.iter().find(|p| p.snapshot == other) else { return Ok(()) };
     let ids = |pick: fn(&(usize, BufferId, BufferId)) -> BufferId| found.iter().map(pick).collect();

@@ -3,6 +3,7 @@
 
 mod engine;
 
+use engine::copying::{Advances, Loop, Made};
 use engine::talker::{Mistake, Plan};
 use engine::{Arg, Engine, Kernel, Memory};
 use twinstep_replayer::{
@@ -217,7 +218,7 @@ fn mechanisms_are_named_from_the_logs() {
 fn what_is_not_known_stays_unknown() {
     let clean =
         [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
-    for mistake in [Mistake::Skipped, Mistake::WrongGraph, Mistake::Partial, Mistake::Stray] {
+    for mistake in [Mistake::Partial, Mistake::Stray] {
         let wrong = run("graph", mistake);
         assert_eq!(kinds(&wrong), [], "{mistake:?}");
         for a in &clean {
@@ -236,7 +237,7 @@ fn what_is_not_known_stays_unknown() {
     // A mistake that had no effect for three steps is not what makes a difference now.
     let wrong = run("graph", Mistake::FreedAndSkipped);
     assert_eq!(kinds(&wrong), [Kind::UseAfterFree]);
-    assert_eq!(verdict(&why(&clean[0], &wrong, None)), (Kind::Unknown, None, Some(7)));
+    assert_eq!(verdict(&why(&clean[0], &wrong, None)), (Kind::MissingLaunch, Some("b"), Some(7)));
     let (a, b) = (eager_with_launches(Mistake::ReboundUnseen), run("graph", Mistake::ReboundUnseen));
     assert_eq!(verdict(&why(&a, &b, None)), (Kind::Unknown, None, Some(4)));
     // A clean capture after a warm-up, beside a mistake of another kind at the same step.
@@ -414,6 +415,162 @@ fn the_first_buffer_is_the_one_that_is_computed_first() {
     }
     let wrong = run("graph", Mistake::FrozenLength);
     assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
+}
+
+/// Texts of evidence of a sort.
+fn evidence<'a>(report: &'a ExplainReport, what: &str) -> Vec<&'a str> {
+    report.evidence.iter().filter(|e| e.what == what).map(|e| e.text.as_str()).collect()
+}
+
+#[test]
+fn graphs_that_are_launched_in_all_steps_but_one() {
+    let clean =
+        [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
+    let wrong = run("graph", Mistake::Skipped);
+    for a in &clean {
+        for (report, side) in [(why(a, &wrong, None), "b"), (why(&wrong, a, None), "a")] {
+            let verdict = &report.verdict;
+            assert_eq!(
+                (verdict.kind, verdict.side, verdict.step, verdict.graph, verdict.proven),
+                (Kind::MissingLaunch, Some(side), Some(5), Some(0), false),
+                "{}",
+                verdict.text
+            );
+            let said = "no graph is launched and nothing that was recorded changes, where the decode steps before and \
+                        after launch graph 0 (decode)";
+            assert!(verdict.text.contains(said), "{}", verdict.text);
+        }
+    }
+    let wrong = run("graph", Mistake::WrongGraph);
+    let text = "graph 1 (decode of another size) is launched, where the decode steps before and after launch graph 0 (decode)";
+    for a in &clean[1..] {
+        let report = why(a, &wrong, None);
+        assert_eq!(verdict(&report), (Kind::WrongDispatch, Some("b"), Some(5)), "{}", report.verdict.text);
+        assert!(report.verdict.text.contains(text), "{}", report.verdict.text);
+        assert_eq!(report.verdict.graph, Some(1));
+    }
+    // Whether the other run does what it always does is not recorded.
+    let report = why(&clean[0], &wrong, None);
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+    assert_eq!(evidence(&report, "possible"), [format!("wrong-dispatch in B: {text}")]);
+    let said = "possible, and not more, is wrong-dispatch in B; what";
+    assert!(report.verdict.text.contains(said), "{}", report.verdict.text);
+    // Another graph from then on may be meant, and so may kernels in a graph's place, which are not recorded.
+    for (mistake, kind) in [(Mistake::Switched, "wrong-dispatch"), (Mistake::FellBack, "missing-launch")] {
+        for a in &clean {
+            let report = why(a, &run("graph", mistake), None);
+            assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+            let possible = evidence(&report, "possible");
+            assert!(possible.len() == 1 && possible[0].starts_with(kind), "{mistake:?}: {possible:?}");
+        }
+    }
+}
+
+#[test]
+fn several_mechanisms_that_fit_are_told_the_most_specific_first() {
+    let (a, b) = (eager_with_launches(Mistake::Rebound), run("graph", Mistake::ReboundAndWrongGraph));
+    for (report, side) in [(why(&a, &b, None), "B"), (why(&b, &a, None), "A")] {
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(4)), "{}", report.verdict.text);
+        let said = format!(
+            "More than one mechanism fits: stale-binding in {side}, wrong-dispatch in {side}; what another engine"
+        );
+        assert!(report.verdict.text.contains(&said), "{}", report.verdict.text);
+        let candidates = evidence(&report, "candidate");
+        assert_eq!(candidates.len(), 2, "{candidates:?}");
+        assert!(
+            candidates[0].starts_with(&format!("stale-binding in {side}: graph 1 node 0")),
+            "{candidates:?}"
+        );
+        let next = evidence(&report, "next");
+        let begins = [
+            format!(
+                "stale-binding in {side}: `twinstep history {side}.twin last_codes@0 --at 4 --after` shows"
+            ),
+            format!("wrong-dispatch in {side}: `twinstep log {side}.twin --at 4`"),
+            "in the process that was recorded: r.reexecute(4".to_owned(),
+        ];
+        assert_eq!(next.len(), begins.len(), "{next:?}");
+        assert!(next.iter().zip(&begins).all(|(text, begin)| text.starts_with(begin)), "{next:?}");
+    }
+}
+
+#[test]
+fn arguments_that_may_be_frozen_are_possible_and_not_accused() {
+    let graph = |captured_length, scattered| {
+        Plan { captured_length, scattered, ..Plan::new("graph", Mistake::FrozenLength) }.record()
+    };
+    let eager = |scattered| Plan { scattered, launches: true, ..Plan::new("eager", Mistake::None) }.record();
+    let (zero, ahead) = ("; zero may mean that it is not in use", "; it may be a bound that was meant so");
+    for (captured, scattered, doubt) in [(0, false, zero), (30, false, ahead), (1, true, "at each step")] {
+        let (a, b) = (eager(scattered), graph(captured, scattered));
+        for (report, side) in [(why(&a, &b, None), "B"), (why(&b, &a, None), "A")] {
+            assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+            let possible = evidence(&report, "possible");
+            assert_eq!(possible.len(), 1, "{possible:?}");
+            let begin = format!("frozen-argument in {side}: sm90_attend parameter 3 (graph 0 node 1) is ");
+            assert!(possible[0].starts_with(&begin) && possible[0].ends_with(doubt), "{possible:?}");
+        }
+    }
+    // What is possible is no doubt about what fits.
+    let report = why(&eager(false), &graph(1, false), None);
+    assert_eq!(verdict(&report), (Kind::FrozenArgument, Some("b"), Some(2)));
+}
+
+#[test]
+fn copies_that_one_run_lacks() {
+    let run = |words: &str| Loop::new(Made::PLAIN).run(words);
+    let clean = run("ptL|ptL|ptL|ptL|ptL|");
+    let cases = [
+        ("ptL|ptL|ptL|tL|ptL|", Kind::MissingHostWrite, 5),
+        // Too few steps for a check; the other run shows what is expected.
+        ("tL|tL|tL|tL|tL|", Kind::MissingHostWrite, 2),
+        ("ptL|tL|ptL|ptL|ptL|", Kind::MissingHostWrite, 3),
+        ("ptL|ptL|ptL|tLp|ptL|", Kind::LateHostWrite, 5),
+        ("tLp|tLp|tLp|tLp|tLp|", Kind::LateHostWrite, 2),
+    ];
+    for (words, kind, step) in cases {
+        let wrong = run(words);
+        for (report, side) in [(why(&clean, &wrong, None), "b"), (why(&wrong, &clean, None), "a")] {
+            assert_eq!(verdict(&report), (kind, Some(side), Some(step)), "{words}: {}", report.verdict.text);
+            let names = report.verdict.buffers.iter().map(|b| b.split('@').next().unwrap());
+            assert!(
+                names.clone().count() > 0 && names.clone().all(|n| n == "position"),
+                "{:?}",
+                report.verdict
+            );
+            assert!(!report.verdict.proven);
+        }
+    }
+    // A value that the device advances is given to the launch before it is right, and needs no copy.
+    let advances = |advances| Loop::new(Made { advances, ..Made::PLAIN }).run("tL|tL|tL|");
+    let short = run("ptL|ptL|ptL|");
+    for wrong in [advances(Advances::First), advances(Advances::Last)] {
+        let report = why(&short, &wrong, None);
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+    }
+    // Written ahead, or by something that is not recorded: the same values.
+    assert_eq!(why(&clean, &run("ptLp|tLp|tLp|tLp|tL|"), None).verdict.kind, Kind::Identical);
+    assert_eq!(why(&clean, &run("ptL|utL|utL|utL|utL|"), None).verdict.kind, Kind::Identical);
+    // Something was not recorded, or wrote another value there: nobody lacks a copy.
+    for words in ["ptL|gtL|ptL|ptL|ptL|", "ptL|dtL|ptL|ptL|ptL|", "ptL|uutL|ptL|ptL|ptL|"] {
+        let report = why(&clean, &run(words), None);
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(3)), "{words}: {}", report.verdict.text);
+    }
+}
+
+#[test]
+fn differences_just_beyond_noise() {
+    let [a, control, within, beyond] = [0, 100, 199, 201].map(|off| run("eager", Mistake::Off(off)));
+    let report = why(&a, &within, Some(&control));
+    assert_eq!(verdict(&report), (Kind::Noise, None, Some(5)), "{}", report.verdict.text);
+    let report = why(&a, &beyond, Some(&control));
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+    let said = "A differs from its control run as well (logits), but in less than from B";
+    assert_eq!(evidence(&report, "control"), [said]);
+    assert_eq!(report.first.unwrap().buffer, "logits");
+    // The other way round as well, and no noise in a buffer in which the control has none.
+    assert_eq!(why(&within, &a, Some(&run("eager", Mistake::Off(98)))).verdict.kind, Kind::Noise);
+    assert_eq!(why(&a, &run("graph", Mistake::Stray), Some(&control)).verdict.kind, Kind::Unknown);
 }
 
 /// Memory that was filled before anybody named it: nothing in the log wrote it since.

@@ -5,6 +5,7 @@
 // Each test binary compiles this file and uses its own part of it.
 #![allow(dead_code)]
 
+pub(crate) mod copying;
 pub(crate) mod talker;
 
 use std::collections::{BTreeMap, BTreeSet};
