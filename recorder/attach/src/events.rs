@@ -26,6 +26,8 @@ pub enum Event {
     GraphLaunch {
         /// Which.
         graph: GraphId,
+        /// The number that it was instantiated with.
+        first: GraphId,
         /// On which stream, by our number.
         stream: u32,
         /// The snapshot before it.

@@ -231,9 +231,9 @@ impl Writer {
                 self.draft.push(Item::DestroyGraph { graph });
                 self.ring.superseded(graph);
             }
-            Event::GraphLaunch { graph, stream, before, after } => {
+            Event::GraphLaunch { graph, first, stream, before, after } => {
                 self.first_launch()?;
-                self.draft.graph_launch(graph, stream, before, after);
+                self.draft.graph_launch(graph, first, stream, (before, after));
             }
             Event::Launch(stream, kernel) if self.started => {
                 if self.asked || self.step > 0 {

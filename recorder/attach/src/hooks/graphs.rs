@@ -44,9 +44,9 @@ fn before_launch(attached: &Attached, exec: CUgraphExec, stream: CUstream) -> Op
 fn after_launch(attached: &Attached, launching: Launching, stream: CUstream, result: CUresult) {
     let Launching { planned, before } = launching;
     let after = if result == SUCCESS { attached.snapshot(stream) } else { None };
-    let Planned { graph, stream, .. } = planned;
+    let Planned { graph, first, stream, .. } = planned;
     attached.session().push(match result {
-        SUCCESS => Event::GraphLaunch { graph, stream, before, after },
+        SUCCESS => Event::GraphLaunch { graph, first, stream, before, after },
         error => Event::Mark(format!("the launch of graph {} failed: CUDA error {error}", graph.0)),
     });
 }

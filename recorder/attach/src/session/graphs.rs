@@ -36,6 +36,8 @@ fn fingerprint(contents: &Contents) -> Fingerprint {
 pub(super) struct Graph {
     /// The number of `told`.
     id: GraphId,
+    /// The number that it was instantiated with.
+    first: GraphId,
     /// What the trace says that it holds.
     told: Arc<Contents>,
     /// What it holds, nodes that are switched off too.
@@ -106,6 +108,8 @@ fn same_order(a: &Contents, b: &Contents) -> bool {
 /// A graph that is about to be launched, or a bracket: what snapshots to take.
 pub struct Planned {
     pub graph: GraphId,
+    /// The number that it was instantiated with.
+    pub first: GraphId,
     pub stream: u32,
     /// It was changed in place since it was launched last, and holds this now.
     pub changed: Option<Arc<Contents>>,
@@ -117,6 +121,7 @@ impl Session {
         let (contents, id) = (Arc::new(contents), GraphId(self.next_graph));
         let graph = Graph {
             id,
+            first: id,
             told: contents.clone(),
             nodes: contents.clone(),
             off: BTreeSet::new(),
@@ -322,6 +327,6 @@ impl Session {
         let changed = self.tell_change(exec);
         let graph = self.graphs.get(&exec)?;
         self.step_over = graph.ends_step;
-        Some(Planned { graph: graph.id, stream, changed })
+        Some(Planned { graph: graph.id, first: graph.first, stream, changed })
     }
 }

@@ -94,14 +94,16 @@ impl Draft {
         self.items.len() as u32
     }
 
+    /// A launch of a graph that was instantiated as `first`: its points have that number, whatever it was changed to
+    /// since, so that those of two steps and of two runs belong together.
     pub(super) fn graph_launch(
         &mut self,
         graph: GraphId,
+        first: GraphId,
         stream: u32,
-        before: Option<Ticket>,
-        after: Option<Ticket>,
+        (before, after): (Option<Ticket>, Option<Ticket>),
     ) {
-        self.graphs.push((graph, self.position(), before, after));
+        self.graphs.push((first, self.position(), before, after));
         self.items.push(Item::GraphLaunch { graph, stream });
         self.launched();
     }
@@ -217,7 +219,8 @@ mod tests {
     }
 
     fn launch(draft: &mut Draft, graph: u32, first: u64) {
-        draft.graph_launch(GraphId(graph), 0, Some(Ticket(first)), Some(Ticket(first + 1)));
+        let tickets = (Some(Ticket(first)), Some(Ticket(first + 1)));
+        draft.graph_launch(GraphId(graph + 10), GraphId(graph), 0, tickets);
     }
 
     #[test]

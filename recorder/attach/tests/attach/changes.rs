@@ -163,6 +163,23 @@ fn a_graph_updated_in_every_step_is_told_as_often_as_it_changes() {
 }
 
 #[test]
+fn points_keep_the_number_that_a_graph_was_instantiated_with() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &[], ["moves-proc", "update-two", "4"]);
+    let trace = open(folder.path(), "run.twin");
+    let expected =
+        ["step.before", "graph.0.before", "graph.0.after", "graph.1.before", "graph.1.after", "step.after"];
+    for (i, step) in steps(&trace).iter().enumerate() {
+        assert_eq!(points(step), expected);
+        let launched: Vec<u32> = items(&trace, step)
+            .iter()
+            .filter_map(|item| if let Item::GraphLaunch { graph, .. } = item { Some(graph.0) } else { None })
+            .collect();
+        assert_eq!(launched, [0, 1 + i as u32], "step {}", step.step);
+    }
+}
+
+#[test]
 fn a_value_that_is_updated_in_every_step_is_not_called_frozen() {
     let explained = |a: &str, b: &str| {
         let folder = tempfile::tempdir().unwrap();

@@ -126,6 +126,12 @@ static void lost(void) {
 
 // A graph updated in every step, as some engines do whether or not anything changed: always the same, in turn, or new.
 static void update(const char *how, int steps) {
+    Handle second = 0;
+    if (!strcmp(how, "update-two")) {
+        begin();
+        launch(state, hidden, 2);
+        second = instantiate(end());
+    }
     ok(CU(cuMemsetD8Async)(hidden, 0x3f, (size_t)BYTES, stream));
     begin();
     launch(state, hidden, 4);
@@ -139,11 +145,12 @@ static void update(const char *how, int steps) {
             ok(CU2(cuMemFree)(more));
         }
         begin();
-        launch(state, hidden, !strcmp(how, "update-new") ? 4 + i : !strcmp(how, "update-turn") ? 4 + i % 2 : 4);
+        launch(state, hidden, second || !strcmp(how, "update-new") ? 4 + i : !strcmp(how, "update-turn") ? 4 + i % 2 : 4);
         Handle graph = end();
         uint64_t outcome[4] = {0};
         ok(CU2(cuGraphExecUpdate)(exec, graph, outcome));
         ok(CU(cuGraphDestroy)(graph));
+        if (second) ok(CU(cuGraphLaunch)(second, stream));
         run(exec);
     }
 }
