@@ -11,11 +11,7 @@ use crate::driver::{self, CUdeviceptr, CUresult, CUstream, STREAM_LEGACY, STREAM
 /// Only arrays and host memory were touched: that something ran counts, and no more is told.
 fn elsewhere(stream: CUstream, result: CUresult) -> CUresult {
     if result == SUCCESS {
-        driver_did(|attached| {
-            if !attached.capturing(stream) {
-                attached.activity.call(stream);
-            }
-        });
+        driver_did(|attached| attached.ran(stream));
     }
     result
 }

@@ -19,11 +19,10 @@ pub(super) fn copied(
 ) -> CUresult {
     if result == SUCCESS && bytes > 0 {
         driver_did(|attached| {
-            if attached.capturing(stream) {
+            // What only reads the device's memory leaves it quiet.
+            let runs = if target.is_some() { attached.ran(stream) } else { !attached.capturing(stream) };
+            if !runs {
                 return;
-            }
-            if target.is_some() {
-                attached.activity.call(stream);
             }
             attached.push(|session| Event::Copy {
                 stream: session.stream(stream),
@@ -45,10 +44,9 @@ fn copied_unified(target: u64, source: u64, bytes: usize, stream: CUstream, resu
 fn copied_all(copies: &[(u64, u64, usize)], stream: CUstream, result: CUresult) -> CUresult {
     if result == SUCCESS && copies.iter().any(|&(.., bytes)| bytes > 0) {
         driver_did(|attached| {
-            if attached.capturing(stream) {
+            if !attached.ran(stream) {
                 return;
             }
-            attached.activity.call(stream);
             let mut session = attached.session();
             if !session.recording() {
                 return;
@@ -90,9 +88,10 @@ unsafe fn batch(
 /// Some copies of a list may have been made before one failed.
 pub(super) fn failed_batch(stream: CUstream, error: CUresult) -> CUresult {
     driver_did(|attached| {
-        attached.activity.call(stream);
-        attached
-            .push(|_| Event::Gap(format!("what a batch of copies did that failed with CUDA error {error}")));
+        if attached.ran(stream) {
+            let reason = format!("what a batch of copies did that failed with CUDA error {error}");
+            attached.push(|_| Event::Gap(reason));
+        }
     });
     error
 }

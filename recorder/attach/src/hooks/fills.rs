@@ -15,10 +15,9 @@ pub(super) fn filled(
 ) -> CUresult {
     if result == SUCCESS && count > 0 {
         driver_did(|attached| {
-            if attached.capturing(stream) {
+            if !attached.ran(stream) {
                 return;
             }
-            attached.activity.call(stream);
             let bytes = count as u64 * u64::from(element);
             attached.push(|session| Event::Fill {
                 stream: session.stream(stream),

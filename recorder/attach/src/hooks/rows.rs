@@ -18,10 +18,9 @@ type Told = (Vec<Rows>, usize);
 fn moved(stream: CUstream, result: CUresult, told: impl FnOnce() -> Told) -> CUresult {
     if result == SUCCESS {
         driver_did(|attached| {
-            if attached.capturing(stream) {
+            if !attached.ran(stream) {
                 return;
             }
-            attached.activity.call(stream);
             let (rows, untold) = told();
             let mut session = attached.session();
             if !session.recording() {

@@ -41,8 +41,7 @@ unsafe fn batch(
 /// Memory was changed by what it held.
 fn reduced(stream: CUstream) {
     driver_did(|attached| {
-        if !attached.capturing(stream) {
-            attached.activity.call(stream);
+        if attached.ran(stream) {
             attached.push(|_| Event::Gap("an atomic reduction of a stream's own".to_owned()));
         }
     });

@@ -174,6 +174,14 @@ fn nodes_in_rows_are_told_as_what_they_write() {
             "fill 16 of hidden+0 with [51]",
         ]
     );
+    // They ran with the graph, and not when they were captured.
+    let direct = all_items(&trace).into_iter().filter(|item| match item {
+        Item::Copy { target, .. } => target.is_some(),
+        Item::Fill { bytes, .. } => *bytes != 512,
+        Item::Opaque(_) => true,
+        _ => false,
+    });
+    assert_eq!(direct.count(), 0);
     // One item a node: their numbers are those of the driver's nodes.
     assert_eq!(program.items.len(), 6);
 }
