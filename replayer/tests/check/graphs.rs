@@ -151,3 +151,37 @@ fn a_graph_that_was_captured_over_an_older_allocation_means_it() {
     t.decode(2, |_| {}, |t| t.launch_graph(graph));
     clean(&t.finish());
 }
+
+#[test]
+fn launches_that_are_not_the_graphs_are_no_fallback() {
+    let mut t = Builder::new();
+    let (x, y, z) = (t.row("x", Role::Input), t.row("y", Role::State), t.row("z", Role::State));
+    t.capture("decode", vec![t.silu("first", x, x, y), t.silu("second", y, y, z)]);
+    t.end();
+    for step in 2..5 {
+        let run = |t: &mut Builder| {
+            t.launch(t.silu("third", x, x, y));
+            t.launch(t.silu("fourth", y, y, z));
+        };
+        t.decode(step, |t| t.host(x, step as u8), run);
+    }
+    clean(&t.finish());
+}
+
+#[test]
+fn results_in_memory_that_a_name_no_longer_means() {
+    let mut t = Builder::new();
+    let (x, out) = (t.row("x", Role::State), t.row("out", Role::State));
+    t.host(x, 1);
+    let graph = t.capture("decode", vec![t.silu("embed", x, x, out)]);
+    t.end();
+    t.decode(
+        2,
+        |t| {
+            t.row("out", Role::State);
+        },
+        |t| t.launch_graph(graph),
+    );
+    let message = one(&t.finish()).message;
+    assert_eq!(message, "graph 0 node 0 (embed) writes out@0, but out is out@1 since step 2");
+}
