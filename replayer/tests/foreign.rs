@@ -116,9 +116,160 @@ fn a_graph_that_is_not_launched_where_it_was_captured() {
         assert_eq!(finding.kind, Kind::UnlaunchedCapture);
         assert_eq!((finding.request, finding.step, finding.graph), (1, 2, Some(0)));
         assert_eq!(finding.buffer.as_deref(), Some("mlp_out@0"), "{}", finding.message);
+        let said = "graph 0 (mlp) was captured in step 2 and not launched in it, though 6 later steps launch it: mlp_out@0 \
+                    did not change in step 2, and changed with every later launch";
+        assert!(finding.message.starts_with(said), "{}", finding.message);
         let used = finding.message.contains("sm90_head binds mlp_out@0 in that step");
         assert_eq!(used, launches, "{}", finding.message);
     }
+}
+
+#[test]
+fn a_warm_up_before_a_capture_that_is_not_launched() {
+    // Of results that were used it is no mistake; without a record of it, whether they were is not known.
+    for launches in [false, true] {
+        let warm = Plan { warm_capture: true, launches, ..Plan::new("piecewise", Mistake::None) }.record();
+        let report = found(&warm);
+        assert_eq!(report.findings, []);
+        let notes = report.not_looked_at.iter().filter(|n| n.contains("whether its outputs were used there"));
+        assert_eq!(notes.count(), usize::from(!launches), "{:?}", report.not_looked_at);
+    }
+    // The same kernel on other memory computes nothing of what is used.
+    let trace = Plan { launches: true, ..Plan::new("piecewise", Mistake::WarmedElsewhere) }.record();
+    assert_eq!(kinds(&trace), [Kind::UnlaunchedCapture]);
+}
+
+/// A graph over `state`, captured in step 2 and launched in the steps given; something else changes `other` from
+/// step 3 on. `state` is watched from a step on.
+fn captured_in_step_2(launched: &[u32], in_set_up: bool, watched_from: u32) -> CheckReport {
+    let mut e = Engine::new("graph", 0x7f40_0000_0000, 0);
+    let (_, pool) = e.segment(1024, None);
+    let (state, other) = (pool, pool + 256);
+    let advance = Kernel {
+        name: "advance".into(),
+        args: vec![Arg::Pointer(state)],
+        grid: 1,
+        effect: |m, p| m.set_f32(p[0], 0, m.f32(p[0], 0) + 1.0),
+    };
+    e.watch("other", DType::F32, 4, other);
+    if watched_from == 0 {
+        e.watch("state", DType::F32, 4, state);
+    }
+    e.end_set_up();
+    e.request(1, "", &[]);
+    let mut graph = None;
+    for step in 1..=6 {
+        if step == watched_from {
+            e.watch("state", DType::F32, 4, state);
+        }
+        e.begin(1, step);
+        if step == 2 {
+            e.launch(&advance);
+            graph = Some(e.capture("", vec![advance.clone()]));
+        }
+        if step > 2 {
+            e.memory.set_f32(other, 0, step as f32);
+        }
+        if let Some(graph) = graph.filter(|_| launched.contains(&step)) {
+            e.launch_graph(graph);
+        }
+        e.end();
+    }
+    if let Some(graph) = graph.filter(|_| in_set_up) {
+        e.launch_graph(graph);
+    }
+    e.end_set_up();
+    found(&e.finish())
+}
+
+#[test]
+fn what_is_no_output_of_the_graph_or_was_not_looked_at_accuses_nobody() {
+    let notes =
+        |report: &CheckReport| report.not_looked_at.iter().filter(|n| n.contains("unlaunched-")).count();
+    // Something else changes from the next step on; the graph does not bind it.
+    let report = captured_in_step_2(&[3, 4, 5, 6], false, 0);
+    assert_eq!((report.findings.len(), notes(&report)), (0, 1), "{report:#?}");
+    // What it does bind is watched only later.
+    let report = captured_in_step_2(&[3, 4, 5, 6], false, 4);
+    assert_eq!((report.findings.len(), notes(&report)), (0, 1), "{report:#?}");
+    // Launched in set-up alone, or not at all: another step does not tell what this one lacks.
+    for in_set_up in [false, true] {
+        let report = captured_in_step_2(&[], in_set_up, 0);
+        assert_eq!(notes(&report), 0, "{report:#?}");
+        assert!(report.findings.iter().all(|f| f.kind == Kind::NotEngaged), "{report:#?}");
+    }
+}
+
+/// A graph over two buffers, each in a segment of its own.
+fn two_bound(
+    more: impl FnOnce(&mut Engine, [twinstep_traces::BufferId; 2], [u64; 2]),
+) -> Vec<(Kind, String)> {
+    let mut e = Engine::new("graph", 0x7f50_0000_0000, 0);
+    let ((_, codes), (table_segment, table)) = (e.segment(512, None), e.segment(512, None));
+    let (codes_id, _) = (e.watch("codes", DType::I32, 1, codes), e.watch("table", DType::F32, 4, table));
+    let args = vec![Arg::Pointer(codes), Arg::Pointer(table)];
+    let graph = e.capture("", vec![Kernel { name: "embed".into(), args, grid: 1, effect: |_, _| {} }]);
+    e.end_set_up();
+    more(&mut e, [codes_id, table_segment], [codes, table]);
+    e.request(1, "", &[]);
+    e.begin(1, 1);
+    e.launch_graph(graph);
+    e.end();
+    found(&e.finish()).findings.into_iter().map(|f| (f.kind, f.buffer.unwrap_or_default())).collect()
+}
+
+#[test]
+fn each_buffer_that_a_graph_binds_is_told_by_its_own() {
+    let rebound = |e: &mut Engine| {
+        let (_, address) = e.segment(512, None);
+        e.watch("codes", DType::I32, 1, address);
+    };
+    let stale = (Kind::StaleBinding, "codes@0".to_owned());
+    assert_eq!(two_bound(|e, _, _| rebound(e)), [stale.clone()]);
+    let both = two_bound(|e, [_, segment], _| {
+        e.free(segment);
+        rebound(e);
+    });
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both.contains(&stale) && both.contains(&(Kind::UseAfterFree, "table@0".to_owned())), "{both:?}");
+    // The named buffer itself is given back: once.
+    let freed = two_bound(|e, [codes, _], _| e.free(codes));
+    assert_eq!(freed, [(Kind::UseAfterFree, "codes@0".to_owned())]);
+}
+
+#[test]
+fn a_graph_over_an_older_allocation_that_still_lives_means_it() {
+    let mut e = Engine::new("graph", 0x7f60_0000_0000, 0);
+    let ((_, old), (_, new)) = (e.segment(512, None), e.segment(512, None));
+    e.watch("cache", DType::F32, 4, old);
+    e.watch("cache", DType::F32, 4, new);
+    let args = vec![Arg::Pointer(old)];
+    let graph = e.capture("", vec![Kernel { name: "k".into(), args, grid: 1, effect: |_, _| {} }]);
+    e.end_set_up();
+    e.request(1, "", &[]);
+    e.begin(1, 1);
+    e.launch_graph(graph);
+    e.end();
+    assert_eq!(kinds(&e.finish()), []);
+}
+
+#[test]
+fn memory_that_holds_no_numbers_when_it_is_first_looked_at() {
+    let mut e = Engine::new("eager", 0x7f70_0000_0000, 0);
+    let (_, pool) = e.segment(512, None);
+    e.memory.set_f32(pool, 0, f32::NAN);
+    e.watch("fresh", DType::F32, 4, pool);
+    e.end_set_up();
+    e.request(1, "", &[]);
+    for step in 1..=3 {
+        e.begin(1, step);
+        e.memory.set_f32(pool, 1, f32::NAN);
+        e.end();
+    }
+    let report = found(&e.finish());
+    assert_eq!(report.findings, []);
+    let said = "nonfinite: fresh@0 is not finite since it was first looked at".to_owned();
+    assert!(report.not_looked_at.contains(&said), "{:?}", report.not_looked_at);
 }
 
 #[test]
@@ -254,7 +405,83 @@ fn the_same_mistake_in_both_runs_tells_nothing_apart() {
     // Both graphs bind the old memory; one of them is skipped in step 5.
     let a = run("graph", Mistake::Rebound);
     let b = Plan { base: 0x7e00_1000_0000, ..Plan::new("graph", Mistake::Rebound) }.record();
-    assert_eq!(why(&a, &b, None).verdict.kind, Kind::Identical);
+    let report = why(&a, &b, None);
+    assert_eq!(report.verdict.kind, Kind::Identical);
+    let said = " Checks find 2 things in them, which had no effect on what was recorded.";
+    assert!(report.verdict.text.ends_with(said), "{}", report.verdict.text);
+    let clean = why(&run("eager", Mistake::None), &run("graph", Mistake::None), None);
+    assert!(!clean.verdict.text.contains("Checks find"), "{}", clean.verdict.text);
+    // Another mistake right after it, in one of them.
+    let b = run("graph", Mistake::ReboundAndPartial);
+    for report in [why(&a, &b, None), why(&b, &a, None)] {
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+        assert!(report.verdict.text.contains("both ran graph 0 (decode)"), "{}", report.verdict.text);
+    }
+}
+
+#[test]
+fn arguments_are_found_among_other_kernels_and_in_structures() {
+    let eager = Plan { launches: true, ..Plan::new("eager", Mistake::None) };
+    let graph = Plan::new("graph", Mistake::FrozenLength);
+    let (a, b) =
+        (Plan { extra: Some("embed"), ..eager.clone() }, Plan { extra: Some("attend"), ..graph.clone() });
+    for (a, b) in [(&a, &b), (&a, &graph), (&eager, &b)] {
+        for (report, side) in
+            [(why(&a.record(), &b.record(), None), "b"), (why(&b.record(), &a.record(), None), "a")]
+        {
+            assert_eq!(
+                verdict(&report),
+                (Kind::FrozenArgument, Some(side), Some(2)),
+                "{}",
+                report.verdict.text
+            );
+            assert_eq!(report.verdict.arguments, ["sm90_attend parameter 3"]);
+            assert_eq!(report.causes[0].patched, side);
+            assert!(
+                report.verdict.text.contains("is 1 in every step of this run"),
+                "{}",
+                report.verdict.text
+            );
+        }
+    }
+    // An address of the host changes from launch to launch as well, and is no value.
+    let (a, b) = (Plan { packed: true, ..eager }, Plan { packed: true, ..graph });
+    let report = why(&a.record(), &b.record(), None);
+    assert_eq!(verdict(&report), (Kind::FrozenArgument, Some("b"), Some(2)), "{}", report.verdict.text);
+    assert_eq!(report.verdict.arguments, ["sm90_attend parameter 3 byte 8"]);
+    assert_eq!(evidence(&report, "argument"), ["sm90_attend parameter 3 byte 8 is 3 in A, 1 in B"]);
+}
+
+#[test]
+fn a_control_run_that_says_something_else() {
+    let a = run("eager", Mistake::None);
+    // Its codes are others from step 4 on: what differs from then on is no measure.
+    let control = run("eager", Mistake::Rebound);
+    let with = diff_with(&a, &run("eager", Mistake::Rebound), &[], Some(&control)).unwrap();
+    assert!(with.same() && !with.identical, "{:?}", with.first);
+    let told = with.control.unwrap();
+    assert_eq!(told.notes, ["the control run says something else from step 4 on"]);
+    assert!(told.noisy.iter().any(|n| n.buffer == "last_codes" && n.since == "4" && n.greatest.is_none()));
+    // An element of integers in which it does not differ is no noise at any time.
+    let skipped = diff_with(&a, &run("graph", Mistake::Skipped), &[], Some(&control)).unwrap();
+    assert_eq!(skipped.first.map(|f| (f.step, f.buffer)), Some((5, "seq_len".to_owned())));
+    // Before it, all that differs counts; what is no number is no noise.
+    let early = run("graph", Mistake::FrozenLength);
+    assert_eq!(diff_with(&a, &early, &[], Some(&control)).unwrap().first.unwrap().step, 2);
+    let noisy = run("eager", Mistake::Off(100));
+    let no_number = run("eager", Mistake::NotANumber);
+    assert_eq!(diff_with(&a, &no_number, &[], Some(&noisy)).unwrap().first.unwrap().step, 5);
+    // Another mode is no second run, and is said; nothing in common is an error.
+    let notes = |control: &Trace| diff_with(&a, &a, &[], Some(control)).unwrap().control.unwrap().notes;
+    assert_eq!(notes(&a), [""; 0]);
+    let said = "A ran in mode \"eager\", the control in \"graph\": it is no second run of A's mode";
+    assert_eq!(notes(&run("graph", Mistake::None)), [said]);
+    let other = Plan { requests: vec![("z", vec![1])], ..Plan::new("eager", Mistake::None) }.record();
+    let error = diff_with(&a, &a, &[], Some(&other)).unwrap_err();
+    assert!(
+        matches!(&error, ReplayError::NotComparable(why) if why.contains("they have no step in common")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -441,6 +668,17 @@ fn graphs_that_are_launched_in_all_steps_but_one() {
             assert!(verdict.text.contains(said), "{}", verdict.text);
         }
     }
+    let report = why(&clean[2], &wrong, None);
+    let bound = "last_codes@0, hidden@0, kv@0, seq_len@0, mlp_out@0, logits@0";
+    assert_eq!(
+        evidence(&report, "located"),
+        [
+            "equal at step.before of step 5, not at step.after of step 5",
+            "in between A ran graph 0 (decode)",
+            &format!("graphs of A bind {bound}"),
+            "in between B ran nothing that is recorded",
+        ]
+    );
     let wrong = run("graph", Mistake::WrongGraph);
     let text = "graph 1 (decode of another size) is launched, where the decode steps before and after launch graph 0 (decode)";
     for a in &clean[1..] {
