@@ -68,16 +68,12 @@ struct Input {
     window: Window,
     /// The last launch that read it, until a snapshot shows what that left.
     launched: Option<(GraphId, u64)>,
-    /// Graphs that change it themselves.
-    fed_back: BTreeSet<GraphId>,
-    /// Its memory was given back, or its name means other memory.
-    gone: bool,
 }
 
 /// What happened to an input since the last launch that read it.
 #[derive(Debug, Clone, Default)]
 struct Window {
-    /// Copies from the host, and the lowest offset of one.
+    /// Copies from the host, and the offset of the first.
     copies: u32,
     first: u64,
     /// The step record of the last of them.
@@ -112,7 +108,8 @@ struct Read {
 /// Decode steps in a row in which a graph was launched after a copy to an input.
 struct Series {
     steps: u32,
-    last: u32,
+    /// Request and step of the last of them.
+    last: (u32, u32),
     version: u64,
     first: u64,
     copies: u32,
@@ -135,7 +132,6 @@ pub(super) struct HostCopies {
     inputs: BTreeMap<BufferId, Input>,
     /// The inputs that each graph reads, with the first node that has the address.
     graphs: BTreeMap<GraphId, Rc<Vec<(BufferId, Bound)>>>,
-    request: u32,
     series: BTreeMap<(BufferId, GraphId), Series>,
     reads: BTreeMap<(BufferId, GraphId), Read>,
     /// Copies from the host since the last graph launch.
@@ -206,8 +202,6 @@ impl HostCopies {
                 shown: None,
                 window: Window::default(),
                 launched: None,
-                fed_back: BTreeSet::new(),
-                gone: false,
             };
             copies.inputs.insert(BufferId(id), input);
         }
@@ -228,13 +222,12 @@ impl HostCopies {
         }
         let trace = timeline.trace();
         match event.what {
-            What::Begin => self.begin(event),
+            What::Begin => self.begin(),
             What::Foreign(item, None) => match from_host(item) {
                 Some((target, bytes)) => self.copied(event, target, bytes),
                 None => self.ran(trace, item),
             },
             What::Gap => self.inputs.values_mut().for_each(|input| input.window.gap = true),
-            What::Free(buffer) | What::Allocate(buffer) => self.owner(trace, event, buffer),
             What::Point(point) => self.point(trace, event, point)?,
             What::GraphLaunch(graph) => self.launch(trace, event, graph)?,
             What::End if event.step.kind == StepKind::Decode => return Ok(self.end(event)),
@@ -248,15 +241,9 @@ impl HostCopies {
         (std::mem::take(&mut self.suspects).into_iter().map(|suspect| suspect.judged).collect(), self.cut)
     }
 
-    fn begin(&mut self, event: &Event<'_>) {
+    fn begin(&mut self) {
         self.reads.clear();
         self.launched = false;
-        let other = event.step.request != self.request;
-        // What happens between steps ends no series.
-        if event.step.kind != StepKind::Setup && (other || event.step.kind != StepKind::Decode) {
-            self.request = event.step.request;
-            self.series.clear();
-        }
     }
 
     fn copied(&mut self, event: &Event<'_>, target: u64, bytes: u64) {
@@ -267,7 +254,9 @@ impl HostCopies {
         for (&buffer, input) in self.inputs.iter_mut().filter(|(_, i)| target < i.end && end > i.start) {
             let offset = target.saturating_sub(input.start);
             let window = &mut input.window;
-            window.first = if window.copies == 0 { offset } else { window.first.min(offset) };
+            if window.copies == 0 {
+                window.first = offset;
+            }
             window.copies += 1;
             window.index = event.index;
             // What the last launch left can no longer be told.
@@ -296,20 +285,6 @@ impl HostCopies {
         }
     }
 
-    /// Memory was given or given back.
-    fn owner(&mut self, trace: &Trace, event: &Event<'_>, buffer: BufferId) {
-        let (Some(record), Some((start, end))) = (trace.buffer(buffer), range(trace, buffer)) else { return };
-        let freed = matches!(event.what, What::Free(_));
-        for (&id, input) in &mut self.inputs {
-            let overlaps = start < input.end && input.start < end;
-            if id == buffer {
-                input.gone = freed;
-            } else if freed && overlaps || !freed && trace.buffer(id).is_some_and(|b| b.name == record.name) {
-                input.gone = true;
-            }
-        }
-    }
-
     fn point(&mut self, trace: &Trace, event: &Event<'_>, point: &PointRecord) -> Result<(), ReplayError> {
         for change in trace.changes(point.snapshot)? {
             let Some(input) = self.inputs.get_mut(&change.buffer) else { continue };
@@ -319,15 +294,10 @@ impl HostCopies {
         }
         for buffer in trace.covered(point.snapshot)? {
             let Some(input) = self.inputs.get_mut(&buffer) else { continue };
-            // After something ran, what is not recorded may still come before the next launch.
-            if !point.point.ends_with(".after") {
-                input.shown = Some((event.index, event.item));
-            }
+            input.shown = Some((event.index, event.item));
             let Some((graph, version)) = input.launched.take() else { continue };
-            if input.version != version {
-                input.fed_back.insert(graph);
-            } else if let Some(read) = self.reads.get_mut(&(buffer, graph)) {
-                read.kept = true;
+            if let Some(read) = self.reads.get_mut(&(buffer, graph)) {
+                read.kept = input.version == version;
             }
         }
         Ok(())
@@ -363,7 +333,7 @@ impl HostCopies {
             let Some(input) = self.inputs.get_mut(buffer) else { continue };
             let window = std::mem::take(&mut input.window);
             input.launched = Some((graph, input.version));
-            let known = input.shown == Some((event.index, event.item)) && !input.gone;
+            let known = input.shown == Some((event.index, event.item));
             let (version, targets) = (input.version, &self.given);
             self.reads.entry((*buffer, graph)).or_insert_with(|| {
                 let mut spot = Spot::of(event);
@@ -378,7 +348,7 @@ impl HostCopies {
 
     /// A decode step has ended.
     fn end(&mut self, event: &Event<'_>) -> Vec<Judged> {
-        let (step, mut judged) = (event.step.step, Vec::new());
+        let (at, mut judged) = ((event.step.request, event.step.step), Vec::new());
         // Where steps are guessed, a late copy is counted to the next step: that has one too many.
         for Suspect { judged: one, graph, copies } in std::mem::take(&mut self.suspects) {
             let read = self.reads.get(&(one.buffer, graph));
@@ -388,11 +358,12 @@ impl HostCopies {
         let mut said: Vec<(u64, u64)> = Vec::new();
         for ((buffer, graph), read) in std::mem::take(&mut self.reads) {
             let Some(input) = self.inputs.get(&buffer) else { continue };
-            let before = self.series.remove(&(buffer, graph)).filter(|s| s.last + 1 == step);
-            let sound = read.known && !read.window.gap && !input.fed_back.contains(&graph);
+            let in_a_row = |s: &Series| s.last.0 == at.0 && s.last.1.checked_add(1) == Some(at.1);
+            let before = self.series.remove(&(buffer, graph)).filter(in_a_row);
+            let sound = read.known && !read.window.gap;
             if read.window.copies > 0 {
                 if sound && read.kept {
-                    self.series.insert((buffer, graph), Series::after(before, &read, step));
+                    self.series.insert((buffer, graph), Series::after(before, &read, at));
                 }
                 continue;
             }
@@ -442,7 +413,7 @@ impl HostCopies {
 
 impl Series {
     /// One more step with a copy: the series goes on, or begins anew.
-    fn after(before: Option<Series>, read: &Read, step: u32) -> Series {
+    fn after(before: Option<Series>, read: &Read, last: (u32, u32)) -> Series {
         let window = &read.window;
         // The first launch of a request finds what was copied for a prefill as well.
         let goes_on = |s: &Series| {
@@ -454,7 +425,7 @@ impl Series {
             None => (1, window.others.clone()),
         };
         let (version, first, copies, ahead) = (read.version, window.first, window.copies, read.ahead);
-        Series { steps, last: step, version, first, copies, ahead, others, targets: read.targets.clone() }
+        Series { steps, last, version, first, copies, ahead, others, targets: read.targets.clone() }
     }
 
     /// Whether a launch without a copy was given the same as the last one, where another value was to be expected.

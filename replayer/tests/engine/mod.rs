@@ -54,6 +54,8 @@ impl Memory {
 pub(crate) enum Arg {
     Pointer(u64),
     I32(i32),
+    /// A structure: an address of the device, a value, padding, an address of the host.
+    Packed(u64, i32, u64),
 }
 
 /// A kernel with its arguments: what a launch, or a node, is.
@@ -72,7 +74,7 @@ impl Kernel {
             .iter()
             .map(|arg| match arg {
                 Arg::Pointer(address) => *address,
-                Arg::I32(value) => *value as u64,
+                Arg::I32(value) | Arg::Packed(_, value, _) => *value as u64,
             })
             .collect();
         (self.effect)(memory, &args);
@@ -214,6 +216,11 @@ impl Engine {
                     operands.extend(self.view(*address).map(|view| (i, 0, view)));
                 }
                 Arg::I32(value) => parameters.push(value.to_le_bytes().to_vec()),
+                Arg::Packed(address, value, host) => {
+                    let words = [*address, u64::from(*value as u32), *host];
+                    parameters.push(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+                    operands.extend(self.view(*address).map(|view| (i, 0, view)));
+                }
             }
         }
         Item::Opaque(OpaqueLaunch {
