@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use twinstep_tests::dumps::{floats, npy, npy_with, npz, tensors};
+use twinstep_tests::screen::Screen;
 use twinstep_tests::{Run, binary, twinstep};
 use twinstep_traces::{DType, Trace};
 
@@ -355,4 +356,110 @@ fn a_killed_import_leaves_nothing_for_long() {
     let expected =
         [".twinstep-import-mine.txt", "d", "large", "other.eager.twin", "run.eager.twin", "third.eager.twin"];
     assert_eq!(names(folder), expected);
+}
+
+/// A bare name means what it meant at the point: before a step that has new memory under it, the old.
+#[test]
+fn a_name_means_what_it_meant_at_the_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("d")).unwrap();
+    let file =
+        |name: &str, key: &str, array: Vec<u8>| npz(&folder.join("d").join(name), false, &[(key, array)]);
+    file("step_1.npz", "h", floats(&[2], &[1.0, 2.0]));
+    file("step_2.before.npz", "h", floats(&[2], &[3.0, 4.0]));
+    file("step_2.npz", "h", floats(&[3], &[5.0, 6.0, 7.0]));
+    imported(folder, &["--allow-reshape"]);
+    let print = |more: &[&str]| twinstep(folder, &[&["print", "run.eager.twin"], more].concat());
+    let shown = print(&["h", "--at", "2"]).expect(0).stdout;
+    assert!(shown.starts_with("h@0 f32 [2] at step.before of step 2") && shown.contains("[1]  4"), "{shown}");
+    let shown = print(&["h[2]", "--at", "2", "--after"]).expect(0).stdout;
+    assert!(shown.starts_with("h@1 f32 [3] at step.after of step 2") && shown.contains("[2]  7"), "{shown}");
+    assert!(print(&["h@1", "--at", "2"]).expect(2).stderr.contains("not known at step.before"));
+    assert!(print(&["h", "--at", "1"]).expect(2).stderr.contains("add --after"));
+}
+
+/// Requests of two runs that were imported by themselves, numbered by each run's own ids.
+#[test]
+fn the_terminal_pairs_requests_as_diff_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("names.toml"), r"step = '(?<request>\w+)/(?<step>\d+)\.npy'").unwrap();
+    // A: a is 1, b is 2. B: b is 1, c is 2.
+    for (side, run) in [("--eager", [("a", 10.0), ("b", 20.0)]), ("--graph", [("b", 21.0), ("c", 77.0)])] {
+        let _ = fs::remove_dir_all(folder.join("d"));
+        for (request, first) in run {
+            fs::create_dir_all(folder.join("d").join(request)).unwrap();
+            for step in 1..=2u32 {
+                fs::write(folder.join(format!("d/{request}/{step}.npy")), one(first + 100.0 * step as f32))
+                    .unwrap();
+            }
+        }
+        import(folder, &[side, "d", "--map", "names.toml", "-o", "run"]).expect(0);
+    }
+    let diff = twinstep(folder, &["diff", "run.eager.twin", "run.graph.twin"]).expect(1).stdout;
+    assert!(diff.contains("request 2, step 1, at step.after: array[0] is 120 in A, 121 in B"), "{diff}");
+    let mut screen = Screen::start(folder, &["run.eager.twin", "run.graph.twin"]);
+    screen.shows("first difference: step 2:1");
+    // The rest of B comes after all of A.
+    screen.shows("3:2");
+    screen.keys("3");
+    screen.shows("120");
+    screen.until("B's b", |text| text.contains("121") && !text.contains("177"));
+    screen.keys("\x1b\x1b");
+    screen.keys("G3");
+    screen.shows("277");
+    screen.keys("q");
+    screen.ends();
+}
+
+/// What `assert` says to run next can be run, and says more.
+#[test]
+fn the_next_commands_of_assert_work_on_imported_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let pair = ["run.eager.twin", "run.graph.twin"];
+    let sides = |eager: &[(&str, f32)], graph: &[(&str, f32)]| {
+        let _ = fs::remove_dir_all(folder.join("g"));
+        files(folder, graph);
+        fs::rename(folder.join("d"), folder.join("g")).unwrap();
+        files(folder, eager);
+        imported(folder, &["--graph", "g"]);
+        let report = twinstep(folder, &["assert", pair[0], pair[1], "--json"]).expect(1).json();
+        report["next"].as_array().unwrap().iter().map(|next| next.as_str().unwrap().to_owned()).collect()
+    };
+    let next: Vec<String> =
+        sides(&[("step1.npz", 1.0), ("step2.npz", 2.0)], &[("step1.npz", 1.0), ("step2.npz", 3.0)]);
+    let expected = [
+        "twinstep diff run.eager.twin run.graph.twin",
+        "twinstep print run.eager.twin 'h[0]' --at 1:2 --after",
+        "twinstep run.eager.twin run.graph.twin",
+    ];
+    assert_eq!(next, expected);
+    let shown = twinstep(folder, &["print", pair[0], "h[0]", "--at", "1:2", "--after"]).expect(0).stdout;
+    assert!(shown.contains("[0]  2"), "{shown}");
+    // No place differs: there is nothing to print.
+    let next: Vec<String> = sides(&[("step1.npz", 1.0), ("step2.npz", 2.0)], &[("step1.npz", 1.0)]);
+    assert_eq!(next, expected[..1]);
+
+    // Nor does an element where a shape does.
+    fs::remove_dir_all(folder.join("g")).unwrap();
+    for (side, shape) in [("d", 1), ("g", 2)] {
+        fs::create_dir_all(folder.join(side)).unwrap();
+        npz(
+            &folder.join(side).join("step1.npz"),
+            false,
+            &[("h", floats(&[shape], &vec![1.0; shape as usize]))],
+        );
+        npz(
+            &folder.join(side).join("step2.npz"),
+            false,
+            &[("h", floats(&[shape], &vec![1.0; shape as usize]))],
+        );
+    }
+    imported(folder, &["--graph", "g"]);
+    let diff = twinstep(folder, &["diff", pair[0], pair[1]]).expect(1).stdout;
+    let told =
+        "not comparable element by element: at request 1, step 1, h has another shape or type in A than in B";
+    assert!(diff.starts_with(told), "{diff}");
 }

@@ -246,11 +246,11 @@ impl Folder {
         let file = self.files.len();
         let alone = arrays.len() + refused.len() == 1;
         let before = self.arrays.len();
-        let mut strange = 0;
+        let mut strange = false;
         for (key, what) in refused {
             let own = recognise(&key);
             if said.step.or(own.step).is_none() {
-                strange += 1;
+                strange = true;
                 continue;
             }
             let of = if said.step.is_none() { own.rest.as_str() } else { key.as_str() };
@@ -269,7 +269,7 @@ impl Folder {
             // Without a step in its path a file is of the whole run, and its keys say the steps.
             let own = if said.step.is_none() { recognise(&array.key) } else { Recognised::default() };
             let Some(step) = said.step.or(own.step) else {
-                strange += 1;
+                strange = true;
                 continue;
             };
             let key = if said.step.is_none() { own.rest.as_str() } else { array.key.as_str() };
@@ -304,8 +304,8 @@ impl Folder {
         if self.arrays.len() > COUNT_MAX {
             return Err(too_much(&self.path));
         }
-        if strange > 0 {
-            self.left_out.push(format!("{relative}: {strange} arrays whose names say no step"));
+        if strange {
+            self.left_out.push(format!("{relative}: no step in its name, nor in those of its arrays"));
         }
         if self.arrays.len() > before {
             self.files.push(Source { path: path.clone(), format: *format });

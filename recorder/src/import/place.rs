@@ -271,8 +271,13 @@ mod tests {
     fn only_what_dead_imports_left_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let names =
-            [".twinstep-import-abc12X", ".twinstep-import-notes.txt", ".twinstep-import-abc-12", "mine"];
+        let names = [
+            ".twinstep-import-abc12X",
+            ".twinstep-import-notes.txt",
+            ".twinstep-import-abc-12",
+            ".twinstep-import-notes",
+            "mine",
+        ];
         names.iter().for_each(|name| fs::write(folder.join(name), name).unwrap());
         fs::create_dir(folder.join(".twinstep-import-folder")).unwrap();
         let (living, target) = whole(folder, "a", "half a trace");
@@ -283,6 +288,6 @@ mod tests {
         left.sort();
         assert_eq!(lies(folder).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), left);
         drop(living);
-        assert_eq!(lies(folder).len(), 4);
+        assert_eq!(lies(folder).len(), 5);
     }
 }
