@@ -129,6 +129,12 @@ pub fn report(settings: &Settings, word: &str, text: &str) {
     }
 }
 
+/// The first process that had the device do something, if one said so.
+pub fn first(settings: &Settings) -> Option<u32> {
+    let text = std::fs::read_to_string(settings.report.as_ref()?).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("first ")?.parse().ok())
+}
+
 fn append(path: &std::path::Path, word: &str, text: &str) {
     if let Ok(mut file) = OpenOptions::new().append(true).open(path) {
         let text = text.replace(['\n', '\r'], " ");

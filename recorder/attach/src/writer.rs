@@ -103,6 +103,8 @@ struct Writer {
     launches: usize,
     /// The step that is guessed to end next was committed already.
     early: bool,
+    /// The program had the device do something.
+    active: bool,
 }
 
 impl Writer {
@@ -130,6 +132,7 @@ impl Writer {
             last_event: Instant::now(),
             launches: 0,
             early: false,
+            active: false,
         }
     }
 
@@ -144,6 +147,10 @@ impl Writer {
                 let mut session = self.attached.session();
                 session.take_events(&mut taken);
                 session.backlog = self.pending.len() + taken.len();
+            }
+            if !self.active && taken.iter().any(Event::is_of_device) {
+                self.active = true;
+                process::report(&self.attached.settings, "first", &std::process::id().to_string());
             }
             let mut busy = !taken.is_empty();
             self.pending.extend(taken.drain(..));
@@ -303,6 +310,10 @@ impl Writer {
     fn close(mut self) -> Result<(), WriteError> {
         let missing = self.attached.session().not_found();
         if !self.attached.cuda.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !self.active && process::first(&self.attached.settings).is_some() {
+            // A helper that had the driver do nothing, beside a process that did.
             return Ok(());
         }
         if !self.draft.is_empty() {
