@@ -72,7 +72,8 @@ impl Session {
             contents: None,
         });
         let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES };
-        self.watches.add(name, watched, dtype, shape, role, made_up);
+        let place = self.memory.place(address);
+        self.watches.add(name, watched, place, dtype, shape, role, made_up);
     }
 
     /// Watches of the file that give an address, once there is memory.
