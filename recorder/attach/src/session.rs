@@ -63,6 +63,8 @@ pub struct Session {
     auto_full: bool,
     /// For each watch of the file: whether its place was found.
     found: Vec<bool>,
+    /// A graph came with a kernel that ends a step.
+    rule_met: bool,
     /// Functions launched while the watch file waits for a kernel: each is looked at once.
     looked_at: HashSet<CUfunction>,
 }
@@ -111,6 +113,7 @@ impl Session {
             auto_total: 0,
             auto_full: false,
             found,
+            rule_met: false,
             looked_at: HashSet::new(),
         };
         if recording {
@@ -288,10 +291,16 @@ impl Session {
                 self.found[i] = true;
                 if let Err(trouble) = self.watch(&watch.name, address, watch.dtype, &watch.shape, watch.role)
                 {
-                    self.push(Event::Mark(trouble));
+                    self.not_watched(trouble);
                 }
             }
         }
+    }
+
+    /// A watch of the file that came to nothing.
+    fn not_watched(&mut self, trouble: String) {
+        crate::process::report(&self.settings, "trouble", &trouble);
+        self.push(Event::Mark(trouble));
     }
 
     /// Watches of the file that give a kernel's parameter.
@@ -323,7 +332,7 @@ impl Session {
                 )),
             };
             if let Err(trouble) = named {
-                self.push(Event::Mark(trouble));
+                self.not_watched(trouble);
             }
         }
     }
@@ -336,10 +345,16 @@ impl Session {
         waits.next().is_some() && self.looked_at.insert(function)
     }
 
-    /// What the file asks for and was never seen.
+    /// What the file asks for and was never seen, one line each.
     pub fn not_found(&self) -> Vec<String> {
         let watches = self.settings.watch.watches.iter().zip(&self.found);
-        watches.filter(|(_, found)| !**found).map(|(watch, _)| watch.name.clone()).collect()
+        let names = watches.filter(|(_, found)| !**found).map(|(watch, _)| &watch.name);
+        let mut lines: Vec<String> =
+            names.map(|name| format!("`{name}` of the watch file was never found")).collect();
+        if let (StepRule::Launch(pattern), false) = (&self.settings.watch.step, self.rule_met) {
+            lines.push(format!("step = \"launch:{pattern}\" of the watch file fits no graph's kernels"));
+        }
+        lines
     }
 
     /// Names memory that a graph's nodes take as pointers, unless somebody named buffers.
@@ -429,6 +444,7 @@ impl Session {
                 .iter()
                 .any(|node| matches!(node, Node::Kernel(kernel) if glob(pattern, &kernel.name))),
         };
+        self.rule_met |= ends_step;
         let contents = Arc::new(contents);
         self.push_always(Event::Capture(id, contents.clone()));
         // An address that is used again belongs to a graph whose end we did not see.

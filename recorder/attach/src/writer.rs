@@ -37,6 +37,9 @@ const FIRST_COMMIT: Duration = Duration::from_secs(30);
 /// How long the thread sleeps when something was just written, and when nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(5));
 
+/// How often an idle thread looks whether the program's own threads have all ended.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
 /// How the program's threads speak to the writer.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -167,6 +170,7 @@ impl Writer {
         let mut taken = Vec::new();
         let mut completed = Vec::new();
         let mut closing_since: Option<Instant> = None;
+        let mut last_look = Instant::now();
         loop {
             let closing = self.attached.writer.closing.load(Ordering::Acquire);
             let flush = self.attached.writer.flush.load(Ordering::Acquire);
@@ -196,6 +200,12 @@ impl Writer {
             if self.draft.is_setup() && !self.draft.is_empty() && self.last_commit.elapsed() > self.patience()
             {
                 self.commit_setup()?;
+            }
+            if !busy && last_look.elapsed() > LOOK_AROUND {
+                if process::left_alone() {
+                    self.attached.writer.closing.store(true, Ordering::Release);
+                }
+                last_look = Instant::now();
             }
             std::thread::sleep(if busy { SLEEP.0 } else { SLEEP.1 });
         }
@@ -571,8 +581,7 @@ impl Writer {
                 self.end_step(Kind::ByItself)?;
             }
         }
-        for name in missing {
-            let text = format!("`{name}` of the watch file was never found");
+        for text in missing {
             process::report(&self.attached.settings, "trouble", &text);
             self.draft.push(Item::Mark { text });
         }
