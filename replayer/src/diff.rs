@@ -1,7 +1,7 @@
 //! Where two runs first differ, and how it goes on.
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{BufferId, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
@@ -265,7 +265,7 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
-        if is_left_over(a, step, &point.point) {
+        if is_left_over(a, step, point)? {
             continue;
         }
         cursor_a.advance(point.snapshot)?;
@@ -312,11 +312,17 @@ fn compare_step(
     Ok((state, noisy))
 }
 
-/// Whether a point only shows what another engine's memory holds from before a request: warm-up runs and earlier
-/// requests leave other things. What of it matters shows after the step.
-fn is_left_over(trace: &Trace, step: &StepRecord, point: &str) -> bool {
-    let later = step.points.iter().any(|p| p.point == "step.after");
-    step.kind == StepKind::Prefill && point == "step.before" && later && is_foreign(trace.run())
+/// Whether a point only shows what another engine's memory holds from before a request, as nothing of its first step
+/// was launched yet: warm-up runs and earlier requests leave other things. What of it matters shows after the step.
+fn is_left_over(trace: &Trace, step: &StepRecord, point: &PointRecord) -> Result<bool, ReplayError> {
+    let first = step.kind == StepKind::Prefill || step.step == 1;
+    let later = step.points.iter().any(|p| p.point == "step.after" && p.snapshot != point.snapshot);
+    if !(first && later && point.point != "step.after" && is_foreign(trace.run())) {
+        return Ok(false);
+    }
+    let items = &trace.program(step.program)?.items;
+    let launch = items.iter().position(|item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. }));
+    Ok(launch.map_or(point.point == "step.before", |at| point.position as usize <= at))
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

@@ -395,3 +395,43 @@ fn results_that_only_one_run_copies_back() {
         assert_eq!((verdict.step, verdict.buffers), (Some(1), vec!["cache".to_owned()]));
     }
 }
+
+/// A loop in brackets whose results lie where an earlier run left something; from step `wrong` on they are others.
+fn over_old_results(left_over: f32, wrong: u32) -> Trace {
+    fn forward(memory: &mut Memory, args: &[u64]) {
+        memory.set_f32(args[0], 0, args[1] as f32);
+    }
+    let mut e = Engine::new("graph", 0x7f10_0000_0000, 0);
+    e.launches = true;
+    let (_, results) = e.segment(1024, None);
+    e.watch("logits", DType::F32, 16, results);
+    e.memory.set_f32(results, 0, left_over);
+    e.end_set_up();
+    e.request(1, "r", &[1]);
+    for step in 1..=4 {
+        e.begin(1, step);
+        e.point("forward.before");
+        let value = step as i32 + if step >= wrong { 100 } else { 0 };
+        let args = vec![Arg::Pointer(results), Arg::I32(value)];
+        e.launch(&Kernel { name: "forward".into(), args, grid: 1, effect: forward });
+        e.point("forward.after");
+        e.end();
+    }
+    e.finish()
+}
+
+#[test]
+fn what_memory_held_before_a_request_is_no_difference() {
+    let (clean, dirty) = (over_old_results(0.0, 9), over_old_results(7.0, 9));
+    let report = diff(&clean, &dirty, &[]).unwrap();
+    assert!(report.identical, "{:?}", report.first);
+    // What the first step leaves is compared, and so is what later steps are given.
+    for wrong in [1, 3] {
+        let report = diff(&clean, &over_old_results(7.0, wrong), &[]).unwrap();
+        let first = report.first.unwrap();
+        assert_eq!(
+            (first.step, first.point.as_str(), first.a.to_string()),
+            (wrong, "forward.after", wrong.to_string())
+        );
+    }
+}
