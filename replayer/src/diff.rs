@@ -1,5 +1,7 @@
 //! Where two runs first differ, and how it goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 use twinstep_traces::{BufferId, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
@@ -7,6 +9,7 @@ use crate::ReplayError;
 use crate::at::{find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
+use crate::dataflow::{Order, order};
 use crate::foreign::is_foreign;
 use crate::lifetime::Lifetimes;
 use crate::noise::{ControlReport, Noise};
@@ -18,6 +21,9 @@ use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
 use crate::waveform::{self, WaveformReport};
+
+/// Steps of another engine whose differing buffers are put in order: what follows is a consequence.
+const ORDERED_MAX: usize = 64;
 
 /// `twinstep.diff/1`.
 #[derive(Debug, Clone, Serialize)]
@@ -292,6 +298,10 @@ fn compare_step(
             }
         }
         found.sort_unstable();
+        let before = report.steps.iter().filter(|s| s.state == StepState::Diverged).count();
+        if is_foreign(a.run()) && found.len() > 1 && before < ORDERED_MAX {
+            by_dataflow((a, step, point), (b, twin, other), &mut found)?;
+        }
         let Some(&(_, id, twin_id)) = found.first() else { continue };
         if report.first.is_none() {
             let phase = first_writer(step, &writers, id, launched).and_then(|(_, phase)| phase);
@@ -310,6 +320,38 @@ fn compare_step(
     }
     let state = if noisy.is_empty() { StepState::Identical } else { StepState::Noise };
     Ok((state, noisy))
+}
+
+/// Sorts buffers of another engine that differ at a point: the one whose difference arose first in front, as far as
+/// what ran since the point before tells.
+fn by_dataflow(
+    (a, step, point): (&Trace, &StepRecord, &PointRecord),
+    (b, twin, other): (&Trace, &StepRecord, SnapshotId),
+    found: &mut [(usize, BufferId, BufferId)],
+) -> Result<(), ReplayError> {
+    let Some(theirs) = twin.points.iter().find(|p| p.snapshot == other) else { return Ok(()) };
+    let ids = |pick: fn(&(usize, BufferId, BufferId)) -> BufferId| found.iter().map(pick).collect();
+    // The run that tells more of what ran.
+    let mine = since((a, step, point), &ids(|f| f.1))?;
+    let other = since((b, twin, theirs), &ids(|f| f.2))?;
+    let key = |&(_, id, twin_id): &(usize, BufferId, BufferId)| {
+        let order = if other.len() > mine.len() { other.get(&twin_id) } else { mine.get(&id) };
+        (order.copied().unwrap_or((usize::MAX, 0)), id)
+    };
+    found.sort_by_key(key);
+    Ok(())
+}
+
+/// The order of buffers in what ran in a step since the point before one.
+fn since(
+    (trace, step, point): (&Trace, &StepRecord, &PointRecord),
+    differing: &BTreeSet<BufferId>,
+) -> Result<BTreeMap<BufferId, Order>, ReplayError> {
+    let program = trace.program(step.program)?;
+    let before = step.points.iter().map(|p| p.position).filter(|&p| p < point.position).max().unwrap_or(0);
+    let end = (point.position as usize).min(program.items.len());
+    let items = program.items.get(before as usize..end).unwrap_or_default();
+    order(trace, items, &trace.covered(point.snapshot)?, differing)
 }
 
 /// Whether a point only shows what another engine's memory holds from before a request, as nothing of its first step

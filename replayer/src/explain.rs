@@ -146,7 +146,7 @@ pub struct Proof {
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `decided`, `reverse`, `alternative`, `later`, `margin`.
+    /// `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `possible`, `decided`, `reverse`, `alternative`, `later`, `margin`.
     pub what: &'static str,
     /// Which step: `2`, `3:2`.
     pub at: Option<String>,

@@ -3,11 +3,12 @@
 
 mod engine;
 
+use engine::copying::{Advances, Loop, Made};
 use engine::talker::{Mistake, Plan};
 use engine::{Arg, Engine, Kernel, Memory};
 use twinstep_replayer::{
     CheckReport, ExplainOptions, ExplainReport, HistoryOptions, Kind, ReplayError, StepState, WeightFiles,
-    check, diff, diff_with, explain, history,
+    check, diff, diff_with, explain, history, info,
 };
 use twinstep_traces::{DType, Trace};
 
@@ -217,7 +218,7 @@ fn mechanisms_are_named_from_the_logs() {
 fn what_is_not_known_stays_unknown() {
     let clean =
         [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
-    for mistake in [Mistake::Skipped, Mistake::WrongGraph, Mistake::Partial, Mistake::Stray] {
+    for mistake in [Mistake::Partial, Mistake::Stray] {
         let wrong = run("graph", mistake);
         assert_eq!(kinds(&wrong), [], "{mistake:?}");
         for a in &clean {
@@ -236,7 +237,7 @@ fn what_is_not_known_stays_unknown() {
     // A mistake that had no effect for three steps is not what makes a difference now.
     let wrong = run("graph", Mistake::FreedAndSkipped);
     assert_eq!(kinds(&wrong), [Kind::UseAfterFree]);
-    assert_eq!(verdict(&why(&clean[0], &wrong, None)), (Kind::Unknown, None, Some(7)));
+    assert_eq!(verdict(&why(&clean[0], &wrong, None)), (Kind::MissingLaunch, Some("b"), Some(7)));
     let (a, b) = (eager_with_launches(Mistake::ReboundUnseen), run("graph", Mistake::ReboundUnseen));
     assert_eq!(verdict(&why(&a, &b, None)), (Kind::Unknown, None, Some(4)));
     // A clean capture after a warm-up, beside a mistake of another kind at the same step.
@@ -434,4 +435,242 @@ fn what_memory_held_before_a_request_is_no_difference() {
             (wrong, "forward.after", wrong.to_string())
         );
     }
+}
+
+#[test]
+fn the_first_buffer_is_the_one_that_is_computed_first() {
+    let names = |a: &Trace, b: &Trace| {
+        let report = diff(a, b, &[]).unwrap();
+        let step = report.steps.iter().find(|s| s.state == StepState::Diverged).unwrap();
+        assert_eq!(report.first.as_ref().unwrap().buffer, step.differing[0]);
+        step.differing.clone()
+    };
+    let clean =
+        [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
+    // `last_codes` is the graph's first operand and its last result: the sampler's, after the logits.
+    let wrong = run("graph", Mistake::Partial);
+    for clean in &clean {
+        assert_eq!(names(clean, &wrong), ["logits", "last_codes"]);
+        assert_eq!(names(&wrong, clean), ["logits", "last_codes"]);
+    }
+    let wrong = run("graph", Mistake::FrozenLength);
+    assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
+}
+
+/// Texts of evidence of a sort.
+fn evidence<'a>(report: &'a ExplainReport, what: &str) -> Vec<&'a str> {
+    report.evidence.iter().filter(|e| e.what == what).map(|e| e.text.as_str()).collect()
+}
+
+#[test]
+fn graphs_that_are_launched_in_all_steps_but_one() {
+    let clean =
+        [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
+    let wrong = run("graph", Mistake::Skipped);
+    for a in &clean {
+        for (report, side) in [(why(a, &wrong, None), "b"), (why(&wrong, a, None), "a")] {
+            let verdict = &report.verdict;
+            assert_eq!(
+                (verdict.kind, verdict.side, verdict.step, verdict.graph, verdict.proven),
+                (Kind::MissingLaunch, Some(side), Some(5), Some(0), false),
+                "{}",
+                verdict.text
+            );
+            let said = "no graph is launched and nothing that was recorded changes, where the decode steps before and \
+                        after launch graph 0 (decode)";
+            assert!(verdict.text.contains(said), "{}", verdict.text);
+        }
+    }
+    let wrong = run("graph", Mistake::WrongGraph);
+    let text = "graph 1 (decode of another size) is launched, where the decode steps before and after launch graph 0 (decode)";
+    for a in &clean[1..] {
+        let report = why(a, &wrong, None);
+        assert_eq!(verdict(&report), (Kind::WrongDispatch, Some("b"), Some(5)), "{}", report.verdict.text);
+        assert!(report.verdict.text.contains(text), "{}", report.verdict.text);
+        assert_eq!(report.verdict.graph, Some(1));
+    }
+    // Whether the other run does what it always does is not recorded.
+    let report = why(&clean[0], &wrong, None);
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+    assert_eq!(evidence(&report, "possible"), [format!("wrong-dispatch in B: {text}")]);
+    let said = "possible, and not more, is wrong-dispatch in B; what";
+    assert!(report.verdict.text.contains(said), "{}", report.verdict.text);
+    // Another graph from then on may be meant, and so may kernels in a graph's place, which are not recorded.
+    for (mistake, kind) in [(Mistake::Switched, "wrong-dispatch"), (Mistake::FellBack, "missing-launch")] {
+        for a in &clean {
+            let report = why(a, &run("graph", mistake), None);
+            assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+            let possible = evidence(&report, "possible");
+            assert!(possible.len() == 1 && possible[0].starts_with(kind), "{mistake:?}: {possible:?}");
+        }
+    }
+}
+
+#[test]
+fn several_mechanisms_that_fit_are_told_the_most_specific_first() {
+    let (a, b) = (eager_with_launches(Mistake::Rebound), run("graph", Mistake::ReboundAndWrongGraph));
+    for (report, side) in [(why(&a, &b, None), "B"), (why(&b, &a, None), "A")] {
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(4)), "{}", report.verdict.text);
+        let said = format!(
+            "More than one mechanism fits: stale-binding in {side}, wrong-dispatch in {side}; what another engine"
+        );
+        assert!(report.verdict.text.contains(&said), "{}", report.verdict.text);
+        let candidates = evidence(&report, "candidate");
+        assert_eq!(candidates.len(), 2, "{candidates:?}");
+        assert!(
+            candidates[0].starts_with(&format!("stale-binding in {side}: graph 1 node 0")),
+            "{candidates:?}"
+        );
+        let next = evidence(&report, "next");
+        let begins = [
+            format!(
+                "stale-binding in {side}: `twinstep history {side}.twin last_codes@0 --at 4 --after` shows"
+            ),
+            format!("wrong-dispatch in {side}: `twinstep log {side}.twin --at 4`"),
+            "in the process that was recorded: r.reexecute(4".to_owned(),
+        ];
+        assert_eq!(next.len(), begins.len(), "{next:?}");
+        assert!(next.iter().zip(&begins).all(|(text, begin)| text.starts_with(begin)), "{next:?}");
+    }
+}
+
+#[test]
+fn arguments_that_may_be_frozen_are_possible_and_not_accused() {
+    let graph = |captured_length, scattered| {
+        Plan { captured_length, scattered, ..Plan::new("graph", Mistake::FrozenLength) }.record()
+    };
+    let eager = |scattered| Plan { scattered, launches: true, ..Plan::new("eager", Mistake::None) }.record();
+    let (zero, ahead) = ("; zero may mean that it is not in use", "; it may be a bound that was meant so");
+    for (captured, scattered, doubt) in [(0, false, zero), (30, false, ahead), (1, true, "at each step")] {
+        let (a, b) = (eager(scattered), graph(captured, scattered));
+        for (report, side) in [(why(&a, &b, None), "B"), (why(&b, &a, None), "A")] {
+            assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+            let possible = evidence(&report, "possible");
+            assert_eq!(possible.len(), 1, "{possible:?}");
+            let begin = format!("frozen-argument in {side}: sm90_attend parameter 3 (graph 0 node 1) is ");
+            assert!(possible[0].starts_with(&begin) && possible[0].ends_with(doubt), "{possible:?}");
+        }
+    }
+    // What is possible is no doubt about what fits.
+    let report = why(&eager(false), &graph(1, false), None);
+    assert_eq!(verdict(&report), (Kind::FrozenArgument, Some("b"), Some(2)));
+}
+
+#[test]
+fn copies_that_one_run_lacks() {
+    let run = |words: &str| Loop::new(Made::PLAIN).run(words);
+    let clean = run("ptL|ptL|ptL|ptL|ptL|");
+    let cases = [
+        ("ptL|ptL|ptL|tL|ptL|", Kind::MissingHostWrite, 5),
+        // Too few steps for a check; the other run shows what is expected.
+        ("tL|tL|tL|tL|tL|", Kind::MissingHostWrite, 2),
+        ("ptL|tL|ptL|ptL|ptL|", Kind::MissingHostWrite, 3),
+        ("ptL|ptL|ptL|tLp|ptL|", Kind::LateHostWrite, 5),
+        ("tLp|tLp|tLp|tLp|tLp|", Kind::LateHostWrite, 2),
+    ];
+    for (words, kind, step) in cases {
+        let wrong = run(words);
+        for (report, side) in [(why(&clean, &wrong, None), "b"), (why(&wrong, &clean, None), "a")] {
+            assert_eq!(verdict(&report), (kind, Some(side), Some(step)), "{words}: {}", report.verdict.text);
+            let names = report.verdict.buffers.iter().map(|b| b.split('@').next().unwrap());
+            assert!(
+                names.clone().count() > 0 && names.clone().all(|n| n == "position"),
+                "{:?}",
+                report.verdict
+            );
+            assert!(!report.verdict.proven);
+        }
+    }
+    // A value that the device advances is given to the launch before it is right, and needs no copy.
+    let advances = |advances| Loop::new(Made { advances, ..Made::PLAIN }).run("tL|tL|tL|");
+    let short = run("ptL|ptL|ptL|");
+    for wrong in [advances(Advances::First), advances(Advances::Last)] {
+        let report = why(&short, &wrong, None);
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+    }
+    // Written ahead, or by something that is not recorded: the same values.
+    assert_eq!(why(&clean, &run("ptLp|tLp|tLp|tLp|tL|"), None).verdict.kind, Kind::Identical);
+    assert_eq!(why(&clean, &run("ptL|utL|utL|utL|utL|"), None).verdict.kind, Kind::Identical);
+    // Something was not recorded, or wrote another value there: nobody lacks a copy.
+    for words in ["ptL|gtL|ptL|ptL|ptL|", "ptL|dtL|ptL|ptL|ptL|", "ptL|uutL|ptL|ptL|ptL|"] {
+        let report = why(&clean, &run(words), None);
+        assert_eq!(verdict(&report), (Kind::Unknown, None, Some(3)), "{words}: {}", report.verdict.text);
+    }
+}
+
+#[test]
+fn differences_just_beyond_noise() {
+    let [a, control, within, beyond] = [0, 100, 199, 201].map(|off| run("eager", Mistake::Off(off)));
+    let report = why(&a, &within, Some(&control));
+    assert_eq!(verdict(&report), (Kind::Noise, None, Some(5)), "{}", report.verdict.text);
+    let report = why(&a, &beyond, Some(&control));
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+    let said = "A differs from its control run as well (logits), but in less than from B";
+    assert_eq!(evidence(&report, "control"), [said]);
+    assert_eq!(report.first.unwrap().buffer, "logits");
+    // The other way round as well, and no noise in a buffer in which the control has none.
+    assert_eq!(why(&within, &a, Some(&run("eager", Mistake::Off(98)))).verdict.kind, Kind::Noise);
+    assert_eq!(why(&a, &run("graph", Mistake::Stray), Some(&control)).verdict.kind, Kind::Unknown);
+}
+
+/// Memory that was filled before anybody named it: nothing in the log wrote it since.
+#[test]
+fn a_name_that_comes_after_the_bytes_is_no_stray_write() {
+    for launches in [false, true] {
+        let mut e = Engine::new("graph", 0x7f30_0000_0000, 0);
+        e.launches = launches;
+        let (_, pool) = e.segment(1024, None);
+        let (state, weights) = (pool, pool + 256);
+        let fill = Kernel {
+            name: "fill".into(),
+            args: vec![Arg::Pointer(weights)],
+            grid: 1,
+            effect: |m, p| (0..4).for_each(|i| m.set_f32(p[0], i, 0.5)),
+        };
+        let step = Kernel {
+            name: "step".into(),
+            args: vec![Arg::Pointer(state), Arg::Pointer(weights)],
+            grid: 1,
+            effect: |m, p| m.set_f32(p[0], 0, m.f32(p[0], 0) + m.f32(p[1], 0)),
+        };
+        e.watch("state", DType::F32, 4, state);
+        e.launch(&fill);
+        e.end_set_up();
+        e.request(1, "", &[]);
+        // Named after it was filled, and once more where other bytes are in between.
+        e.watch("weights", DType::F32, 4, weights);
+        for number in 1..=3 {
+            e.begin(1, number);
+            e.launch(&step);
+            e.end();
+            e.launch(&fill);
+            e.watch("late", DType::F32, 4, weights);
+        }
+        e.end_set_up();
+        let report = found(&e.finish());
+        assert_eq!(report.findings, []);
+    }
+}
+
+#[test]
+fn what_checks_do_not_judge_in_runs_of_another_engine_is_said() {
+    let not_judged = "uninitialised-read, stray-write (what its kernels read and write is not recorded); \
+                      unordered-writers (how its host waits for streams is not recorded); \
+                      op-faults, undersized-workspace (of ops that only twinstep's own engine has)";
+    let trace = run("graph", Mistake::None);
+    let report = found(&trace);
+    let said = format!("these checks judge nothing in a run of another engine: {not_judged}");
+    assert!(report.not_looked_at.contains(&said), "{:?}", report.not_looked_at);
+    let of = |check: &str| report.not_looked_at.iter().filter(|note| note.starts_with(check)).count();
+    assert_eq!(of("stray-write: "), 0, "said once, and not with counts of what it looked at");
+    assert_eq!(info(&trace).unwrap().capabilities.check, format!("in part: all but {not_judged}"));
+}
+
+#[test]
+fn recorded_runs_of_attached_programs() {
+    let root =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("traces/samples/attached");
+    let of = |name: &str| kinds(&Trace::open(&root.join(name)).unwrap());
+    assert_eq!(of("cuda12.twin"), []);
+    assert_eq!(of("graph-rebound.twin"), [Kind::UseAfterFree]);
 }

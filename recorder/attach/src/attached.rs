@@ -155,13 +155,18 @@ impl Attached {
         result != driver::SUCCESS || status != 0
     }
 
-    /// Enqueues a snapshot of everything watched. `None` where nothing is, where a capture forbids it, or where it
-    /// could not be taken, which is then said.
-    pub fn snapshot(&self, stream: CUstream) -> Option<Ticket> {
+    /// Says once that kernels ran which nobody recorded, if any did since the last time.
+    pub fn say_unrecorded(&self) {
         if self.activity.take_unrecorded() {
             let reason = "kernels launched outside graphs; --launches records them".to_owned();
             self.push(|_| Event::Gap(reason));
         }
+    }
+
+    /// Enqueues a snapshot of everything watched. `None` where nothing is, where a capture forbids it, or where it
+    /// could not be taken, which is then said.
+    pub fn snapshot(&self, stream: CUstream) -> Option<Ticket> {
+        self.say_unrecorded();
         if !self.watching.load(Ordering::Relaxed) || self.capturing(stream) {
             return None;
         }

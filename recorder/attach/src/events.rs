@@ -5,6 +5,7 @@ use std::sync::Arc;
 use twinstep_traces::{BufferId, BufferRecord, GraphId};
 
 use crate::contents::{Contents, Kernel};
+use crate::rows::Rows;
 use crate::snapshot::Ticket;
 
 /// One thing that happened. What is frequent is small and holds no allocation of its own.
@@ -17,8 +18,10 @@ pub enum Event {
     Allocate(BufferId),
     /// Its memory was given back.
     Free(BufferId),
-    /// A graph was instantiated. Its number is the next one.
+    /// A graph was instantiated, or nodes of one were changed in place. Its number is the next one.
     Capture(GraphId, Arc<Contents>),
+    /// A graph holds again what one of that number held, or was given the same again.
+    CaptureAgain(GraphId),
     /// A graph was launched.
     GraphLaunch {
         /// Which.
@@ -32,9 +35,11 @@ pub enum Event {
     },
     /// A graph was destroyed.
     DestroyGraph(GraphId),
+    /// What a graph held before it was changed in place; it is not compared with what it will hold any more.
+    Superseded(GraphId),
     /// A kernel was launched by itself.
     Launch(u32, Box<Kernel>),
-    /// A copy; an address of 0 is host memory.
+    /// A copy; an address of 0 is host memory, pinned or not, or an array.
     Copy {
         /// Stream number.
         stream: u32,
@@ -58,6 +63,8 @@ pub enum Event {
         /// Bytes in all.
         bytes: u64,
     },
+    /// A copy or fill in rows that are no one piece, on a stream.
+    Rows(u32, Box<Rows>),
     /// An event was recorded: event, stream.
     EventRecord(u32, u32),
     /// A stream waits: event, stream.

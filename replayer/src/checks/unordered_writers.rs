@@ -31,6 +31,7 @@ Seen in: a clone of a static output that raced the next launch of its graph on a
 Confirm: `twinstep log RUN.twin --at N` shows the launches with no event between them. A recorded run shows
 one of the possible orders, so executing the step again cannot show the other one.
 Fix: record an event after the first and wait for it before the second.",
+    not_foreign: Some("how its host waits for streams is not recorded"),
     new: |trace| Box::new(UnorderedWriters::new(trace)),
 };
 

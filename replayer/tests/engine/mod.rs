@@ -5,6 +5,7 @@
 // Each test binary compiles this file and uses its own part of it.
 #![allow(dead_code)]
 
+pub(crate) mod copying;
 pub(crate) mod talker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -288,6 +289,20 @@ impl Engine {
         self.memory.copy(from, to, bytes);
     }
 
+    /// A copy from host memory, in the log.
+    pub(crate) fn host_copy(&mut self, to: u64, bytes: &[u8]) {
+        self.items.push(Item::Copy {
+            stream: 0,
+            source: None,
+            target: self.view(to),
+            source_address: 0,
+            target_address: to,
+            bytes: bytes.len() as u64,
+        });
+        let at = self.memory.at(to);
+        self.memory.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     pub(crate) fn item(&mut self, item: Item) {
         self.items.push(item);
     }
@@ -325,6 +340,17 @@ impl Engine {
         self.at = (kind, request, step);
         self.launched.clear();
         self.point("step.before");
+    }
+
+    /// As [`Engine::begin`], without a point.
+    pub(crate) fn open(&mut self, kind: StepKind, request: u32, step: u32) {
+        self.at = (kind, request, step);
+        self.launched.clear();
+    }
+
+    /// As [`Engine::end`], without a point.
+    pub(crate) fn close(&mut self) {
+        self.commit();
     }
 
     pub(crate) fn end(&mut self) {

@@ -26,6 +26,12 @@ pub(crate) enum Mistake {
     Skipped,
     /// In step 5 the graph of another size is launched.
     WrongGraph,
+    /// From step 5 on the graph of another size is launched.
+    Switched,
+    /// In step 5 the kernels run one by one instead, and not as the graph does.
+    FellBack,
+    /// `Rebound`, and in step 4 the graph of another size is launched.
+    ReboundAndWrongGraph,
     /// In step 5 only the first three nodes take effect.
     Partial,
     /// In step 5 somebody changes a value of `hidden` without a launch.
@@ -34,6 +40,8 @@ pub(crate) enum Mistake {
     NotANumber,
     /// All values are off by a little from step 5 on.
     Noise(u32),
+    /// A value is off by as many thousandths from step 5 on.
+    Off(u32),
 }
 
 /// How the loop runs.
@@ -56,6 +64,10 @@ pub(crate) struct Plan {
     pub(crate) bound: bool,
     /// The MLP runs eagerly in the step that captures its graph, and the graph is not launched there.
     pub(crate) warm_capture: bool,
+    /// The length that the graph is captured with.
+    pub(crate) captured_length: i32,
+    /// What is passed by value is not the length but a slot that follows from it, to and fro.
+    pub(crate) scattered: bool,
 }
 
 impl Plan {
@@ -73,6 +85,8 @@ impl Plan {
             rank: 0,
             bound: false,
             warm_capture: false,
+            captured_length: 1,
+            scattered: false,
         }
     }
 
@@ -194,7 +208,7 @@ impl<'p> Talker<'p> {
         };
         if plan.mode == "graph" {
             // Captured on dummy input, length 1.
-            let kernels = talker.kernels(1, mlp);
+            let kernels = talker.kernels(plan.captured_length, mlp);
             talker.decode = Some(talker.e.capture("decode", kernels));
             let mut small = talker.kernels(1, mlp);
             small.truncate(4);
@@ -215,7 +229,7 @@ impl<'p> Talker<'p> {
             || self.plan.mode == "eager" && self.plan.launches && !self.plan.bound;
         let mut args = vec![Pointer(self.hidden), Pointer(self.kv), Pointer(self.length)];
         let mut attention = if by_value {
-            args.push(I32(length));
+            args.push(I32(if self.plan.scattered { length * 7 % 29 } else { length }));
             self.kernel("attend", args, attend_by_value)
         } else {
             // The value is passed, and not used: an upper bound.
@@ -276,9 +290,9 @@ impl<'p> Talker<'p> {
         let mistake = self.plan.mistake;
         if step == 4 && request == 1 {
             match mistake {
-                Mistake::Rebound | Mistake::ReboundUnseen => {
+                Mistake::Rebound | Mistake::ReboundUnseen | Mistake::ReboundAndWrongGraph => {
                     let (_, address) = self.e.segment(512, None);
-                    if mistake == Mistake::Rebound {
+                    if mistake != Mistake::ReboundUnseen {
                         self.e.watch("last_codes", DType::I32, 1, address);
                     }
                     // The engine seeds it anew, and goes on with the new memory.
@@ -317,6 +331,12 @@ impl<'p> Talker<'p> {
             let value = self.e.memory.f32(self.logits, 1);
             self.e.memory.set_f32(self.logits, 1, value + (wobble + 200.0) * 1e-6);
         }
+        if let Mistake::Off(thousandths) = mistake
+            && step >= 5
+        {
+            let value = self.e.memory.f32(self.logits, 1);
+            self.e.memory.set_f32(self.logits, 1, value + thousandths as f32 * 1e-3);
+        }
         self.seen += 1;
         self.e.end();
     }
@@ -326,6 +346,13 @@ impl<'p> Talker<'p> {
         match self.plan.mistake {
             Mistake::Skipped if at_five => {}
             Mistake::WrongGraph if at_five => self.e.launch_graph(other),
+            Mistake::Switched if step >= 5 => self.e.launch_graph(other),
+            Mistake::ReboundAndWrongGraph if step == 4 => self.e.launch_graph(other),
+            Mistake::FellBack if at_five => {
+                let mut kernels = self.kernels(self.seen, mlp);
+                kernels[3].effect = head_by_zero;
+                kernels.iter().for_each(|k| self.e.launch(k));
+            }
             Mistake::Partial if at_five => self.e.launch_part(decode, 3),
             Mistake::FreedAndSkipped if step == 7 => {}
             _ => self.e.launch_graph(decode),

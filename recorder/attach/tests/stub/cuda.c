@@ -101,6 +101,8 @@ typedef struct Event Event;
 typedef struct Op {
     enum { RUN, COPY, FILL, WRITE, RECORD, WAIT, HOST, GRAPH } kind;
     struct Op *next;
+    struct Op *origin; // of a node of an instantiated graph: the node that the program knows
+    int off;
     Kernel *kernel;
     unsigned grid[3], block[3], shared;
     void *values;      // all parameters, one after another
@@ -109,6 +111,8 @@ typedef struct Op {
     const void *from;
     uint32_t value, element;
     size_t bytes;
+    // Rows and planes of a copy or fill that has several: bytes from one to the next on each side.
+    size_t rows, planes, to_row, to_plane, from_row, from_plane;
     Event *event;
     uint64_t number;
     void (*host)(void *);
@@ -135,12 +139,19 @@ static Stream *defaults[3];
 static Stream *streams_all;
 
 static void run_op(Op *op) {
+    if (op->off) return;
     switch (op->kind) {
     case RUN: op->kernel->run(op->params); break;
-    case COPY: memmove(op->to, op->from, op->bytes); break;
+    case COPY:
+        for (size_t z = 0; z < (op->planes ? op->planes : 1); z++)
+            for (size_t y = 0; y < (op->rows ? op->rows : 1); y++)
+                memmove((char *)op->to + z * op->to_plane + y * op->to_row,
+                        (const char *)op->from + z * op->from_plane + y * op->from_row, op->bytes);
+        break;
     case FILL:
-        for (size_t i = 0; i < op->bytes / op->element; i++)
-            memcpy((char *)op->to + i * op->element, &op->value, op->element);
+        for (size_t y = 0; y < (op->rows ? op->rows : 1); y++)
+            for (size_t i = 0; i < op->bytes / op->element; i++)
+                memcpy((char *)op->to + y * op->to_row + i * op->element, &op->value, op->element);
         break;
     case WRITE: __atomic_store_n((uint32_t *)op->to, op->value, __ATOMIC_RELEASE); break;
     case RECORD:
@@ -465,11 +476,23 @@ EXPORT CUresult cuStreamEndCapture(Stream *s, Graph **graph) {
         if (t->capture == *graph) t->capture = NULL;
     return OK;
 }
-// An instantiated graph is a copy of its own.
+// An instantiated graph is a copy of its own, whose nodes remember which of the program's they are.
+static void copy_nodes(Graph *to, Graph *from) {
+    for (size_t i = 0; i < from->count; i++) {
+        Op *own = malloc(sizeof *own);
+        *own = *from->nodes[i];
+        own->origin = from->nodes[i];
+        if (own->kind == GRAPH) {
+            own->graph = calloc(1, sizeof(Graph));
+            copy_nodes(own->graph, from->nodes[i]->graph);
+        }
+        node(to, own);
+    }
+}
 EXPORT CUresult cuGraphInstantiateWithFlags(Graph **exec, Graph *graph, uint64_t flags) {
     (void)flags;
     *exec = calloc(1, sizeof(Graph));
-    for (size_t i = 0; i < graph->count; i++) node(*exec, graph->nodes[i]);
+    copy_nodes(*exec, graph);
     return OK;
 }
 EXPORT CUresult cuGraphInstantiate_v2(Graph **exec, Graph *graph, void **bad, char *log, size_t bytes) {
@@ -494,7 +517,7 @@ EXPORT CUresult cuGraphGetEdges(Graph *graph, Op **from, Op **to, size_t *count)
     return OK;
 }
 EXPORT CUresult cuGraphNodeGetType(Op *op, int *type) {
-    *type = op->kind == RUN ? NODE_KERNEL : op->kind == COPY ? NODE_MEMCPY : op->kind == FILL ? NODE_MEMSET : 3;
+    *type = op->kind == RUN ? NODE_KERNEL : op->kind == COPY ? NODE_MEMCPY : op->kind == FILL ? NODE_MEMSET : op->kind == GRAPH ? 4 : 3;
     return OK;
 }
 EXPORT CUresult cuGraphKernelNodeGetParams_v2(Op *op, KernelParams *out) {
@@ -520,18 +543,23 @@ EXPORT CUresult cuGraphMemcpyNodeGetParams(Op *op, CopyParams *out) {
     if (out->stype == 2) out->sdev = (CUdeviceptr)op->from; else out->shost = op->from;
     if (out->dtype == 2) out->ddev = (CUdeviceptr)op->to; else out->dhost = op->to;
     out->width = op->bytes;
-    out->height = out->depth = 1;
+    out->height = op->rows ? op->rows : 1;
+    out->depth = op->planes ? op->planes : 1;
+    out->spitch = op->from_row, out->dpitch = op->to_row;
+    if (op->from_row) out->sheight = op->from_plane / op->from_row;
+    if (op->to_row) out->dheight = op->to_plane / op->to_row;
     return OK;
 }
 EXPORT CUresult cuGraphMemsetNodeGetParams(Op *op, FillParams *out) {
-    *out = (FillParams){(CUdeviceptr)op->to, 0, op->value, op->element, op->bytes / op->element, 1};
+    size_t rows = op->rows ? op->rows : 1;
+    *out = (FillParams){(CUdeviceptr)op->to, op->to_row, op->value, op->element, op->bytes / op->element, rows};
     return OK;
 }
 
-EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                               unsigned bz, unsigned shared, Stream *s, void **params, void **extra) {
-    (void)extra;
-    Op op = {.kind = RUN, .kernel = k, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared = shared};
+static Op kernel_op(Kernel *k, const unsigned *grid, const unsigned *block, unsigned shared, void **params) {
+    Op op = {.kind = RUN, .kernel = k, .shared = shared};
+    memcpy(op.grid, grid, sizeof op.grid);
+    memcpy(op.block, block, sizeof op.block);
     size_t room = 0;
     for (size_t i = 0; i < k->parameters; i++) room += (k->sizes[i] + 7) / 8 * 8;
     op.values = malloc(room);
@@ -542,8 +570,16 @@ EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz,
         memcpy(op.params[i], params[i], k->sizes[i]);
         at += (k->sizes[i] + 7) / 8 * 8;
     }
-    return enqueue(s, op);
+    return op;
 }
+EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                               unsigned bz, unsigned shared, Stream *s, void **params, void **extra) {
+    (void)extra;
+    return enqueue(s, kernel_op(k, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, params));
+}
+
+#include "rows.h"
+#include "changes.h"
 
 // cuGetProcAddress -----------------------------------------------------------------------------------
 
@@ -562,6 +598,7 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuModuleGetFunction", 2000, 0, cuModuleGetFunction},
     {"cuMemAlloc", 3020, 0, cuMemAlloc_v2},
     {"cuMemFree", 3020, 0, cuMemFree_v2},
+    {"cuGraphNodeGetType", 10000, 0, cuGraphNodeGetType},
     {"cuMemAllocAsync", 11020, 0, cuMemAllocAsync},
     {"cuMemFreeAsync", 11020, 0, cuMemFreeAsync},
     {"cuMemAddressReserve", 10020, 0, cuMemAddressReserve},
@@ -593,6 +630,8 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuGraphLaunch", 10000, 0, cuGraphLaunch},
     {"cuGraphExecDestroy", 10000, 0, cuGraphExecDestroy},
     {"cuGraphDestroy", 10000, 0, cuGraphDestroy},
+    ROWS_FUNCTIONS
+    CHANGES_FUNCTIONS
     {"cuLaunchKernel", 4000, 0, cuLaunchKernel},
 };
 
