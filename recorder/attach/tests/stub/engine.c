@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -230,6 +231,13 @@ static void told(int steps) {
     twinstep_mark("all told");
 }
 
+static void *outlive(void *nothing) {
+    // By now the main thread has left.
+    usleep(50000);
+    printf("still here\n");
+    return nothing;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) die("engine ROUTE SCENARIO STEPS");
     const char *scenario = argv[2];
@@ -268,6 +276,13 @@ int main(int argc, char **argv) {
         ok(cuInit_(0));
         ok(cuModuleLoadData_(&module, "stub"));
         return 0;
+    }
+    if (!strcmp(scenario, "main-leaves")) {
+        // Before there is a stream: the stub's have threads of their own, which would keep the process alive.
+        ok(cuInit_(0));
+        pthread_t thread;
+        if (pthread_create(&thread, 0, outlive, 0)) die("no thread");
+        pthread_exit(0);
     }
     set_up();
     if (!strcmp(scenario, "helper")) {
