@@ -288,6 +288,14 @@ fn arguments_that_may_be_frozen_are_possible_and_not_accused() {
             assert!(possible[0].starts_with(&begin) && possible[0].ends_with(doubt), "{possible:?}");
         }
     }
+    // Zero in a structure is not even followed.
+    let packed = |mode, mistake, launches| {
+        Plan { packed: true, captured_length: 0, launches, ..Plan::new(mode, mistake) }.record()
+    };
+    let (a, b) = (packed("eager", Mistake::None, true), packed("graph", Mistake::FrozenLength, false));
+    let report = why(&a, &b, None);
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+    assert_eq!(evidence(&report, "possible"), [""; 0]);
     // What is possible is no doubt about what fits.
     let report = why(&eager(false), &graph(1, false), None);
     assert_eq!(verdict(&report), (Kind::FrozenArgument, Some("b"), Some(2)));
@@ -325,6 +333,18 @@ fn copies_that_one_run_lacks() {
         let report = why(&short, &wrong, None);
         assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
     }
+    // A run that does not use it at all lacks nothing.
+    let unread = Loop::new(Made { advances: Advances::Unread, ..Made::PLAIN }).run("tL|tL|tL|");
+    let report = why(&short, &unread, None);
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+    let possible = evidence(&report, "possible");
+    assert!(
+        possible.len() == 1 && possible[0].ends_with("; no graph of the step has its address"),
+        "{possible:?}"
+    );
+    // A race that a check finds.
+    let report = why(&clean, &run("ptL|ptL|ptL|xtL|ptL|"), None);
+    assert_eq!(verdict(&report), (Kind::UnorderedWriters, Some("b"), Some(5)), "{}", report.verdict.text);
     // Written ahead, or by something that is not recorded: the same values.
     assert_eq!(why(&clean, &run("ptLp|tLp|tLp|tLp|tL|"), None).verdict.kind, Kind::Identical);
     assert_eq!(why(&clean, &run("ptL|utL|utL|utL|utL|"), None).verdict.kind, Kind::Identical);

@@ -99,6 +99,8 @@ pub(super) fn other_launches(
         if own.now.graphs == usual {
             continue;
         }
+        // What differs before the launch is not what the launch makes different.
+        let arises = located.after_launch;
         let steady = again && around[1 - index].as_ref().is_some_and(Around::is_steady);
         let name = |graph: GraphId| match trace.graph(graph).map_or("", |g| g.label.as_str()) {
             "" => format!("graph {}", graph.0),
@@ -115,7 +117,7 @@ pub(super) fn other_launches(
             (Some(_), Some(&instead)) => {
                 let text =
                     format!("{} is launched, where {elsewhere} launch {}", names(&new), names(&lacking));
-                (Kind::WrongDispatch, instead, steady, text)
+                (Kind::WrongDispatch, instead, steady && arises, text)
             }
             (Some(&left_out), None) => {
                 // Kernels that ran one by one in its place may not be recorded, but change something.
@@ -130,7 +132,7 @@ pub(super) fn other_launches(
                     ),
                     false => format!("{} is not launched, where {elsewhere} launch it", names(&lacking)),
                 };
-                (Kind::MissingLaunch, left_out, nothing && again, text)
+                (Kind::MissingLaunch, left_out, nothing && again && arises, text)
             }
             _ => continue,
         };
