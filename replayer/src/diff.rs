@@ -1,6 +1,7 @@
 //! Where two runs first differ, and how it goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Serialize;
 use twinstep_traces::{BufferId, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
@@ -50,6 +51,22 @@ impl DiffReport {
     pub fn same(&self) -> bool {
         let within = |s: &StepDiff| matches!(s.state, StepState::Identical | StepState::Noise);
         self.identical || self.control.is_some() && self.steps.iter().all(within)
+    }
+
+    /// Why runs that are not the same have no first element that differs.
+    pub fn without_first(&self) -> String {
+        match self.steps.iter().find(|step| step.state == StepState::Diverged) {
+            Some(step) => format!(
+                "not comparable element by element: at request {}, step {}, {} has another shape or type in A than in B",
+                step.request,
+                step.step,
+                step.differing.first().map_or("a buffer", String::as_str)
+            ),
+            None => {
+                let steps = self.steps.iter().filter(|step| step.kind == "step").count();
+                format!("no common point differs, but not all of the {steps} steps are on both sides")
+            }
+        }
     }
 }
 
@@ -108,6 +125,14 @@ pub enum StepState {
     OnlyA,
     /// Only in B.
     OnlyB,
+}
+
+impl fmt::Display for FirstDifference {
+    /// `hidden[0,17] is 1 in A, 2 in B`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index: Vec<String> = self.element.index.iter().map(u64::to_string).collect();
+        write!(f, "{}[{}] is {} in A, {} in B", self.buffer, index.join(","), self.a, self.b)
+    }
 }
 
 /// One step of both runs.

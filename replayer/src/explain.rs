@@ -323,15 +323,7 @@ fn investigate(judge: &mut Judge<'_, '_, '_>, at: At, report: &mut ExplainReport
         report.evidence.push(Evidence { what, at: place.clone(), node, text });
     };
     if let Some(first) = &report.first {
-        let index: Vec<String> = first.element.index.iter().map(u64::to_string).collect();
-        let text = format!(
-            "{}[{}] is {} in A, {} in B at {}",
-            first.buffer,
-            index.join(","),
-            first.a,
-            first.b,
-            first.point
-        );
+        let text = format!("{first} at {}", first.point);
         note("first-difference", None, text);
     }
     // Both sides as they were: without this nothing below is proof.

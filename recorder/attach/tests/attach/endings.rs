@@ -6,7 +6,8 @@ use std::time::Duration;
 use twinstep_traces::{Item, Trace};
 
 use crate::engine::{
-    Run, all_items, alone, attach, codes, engine, files, open, record, steps, twinstep, value,
+    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, files, open, record, steps, twinstep,
+    value,
 };
 
 #[test]
@@ -26,6 +27,26 @@ fn endings_without_a_farewell_leave_a_readable_trace() {
         }
         assert_eq!(run.stderr.contains("not closed"), !whole, "{scenario}: {}", run.stderr);
     }
+}
+
+#[test]
+fn a_program_that_waits_has_all_its_steps_in_the_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "idle-kill", "5"]);
+    let trace = open(folder.path(), "run.twin");
+    assert!(!trace.complete());
+    codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+
+    // One that goes on has as many steps as without the pause.
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "idle", "5"]);
+    let trace = open(folder.path(), "run.twin");
+    let printed: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!((printed.len(), printed[4]), (9, printed[5]), "it reads once more after the pause");
+    let launches = [&printed[..5], &printed[6..]].concat().join("\n");
+    codes_are_as_printed(&trace, "g0.n0.p0", &launches);
+    let numbers: Vec<u32> = steps(&trace).iter().map(|step| step.step).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]

@@ -375,6 +375,14 @@ int main(int argc, char **argv) {
         ok(cuGraphLaunch_(exec, stream));
         raise(SIGKILL);
     }
+    if (!strncmp(scenario, "idle", 4)) {
+        // A program that waits for long, then goes on, or is killed while it waits.
+        usleep(2600000);
+        if (!strcmp(scenario, "idle-kill")) raise(SIGKILL);
+        emit();
+        loop(exec, 0, 3);
+        return 0;
+    }
     if (!strcmp(scenario, "forever")) for (;;) loop(exec, 0, 1);
     if (strcmp(scenario, "loop")) die("no such scenario");
     return 0;
