@@ -68,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) bound: bool,
     /// The MLP runs eagerly in the step that captures its graph, and the graph is not launched there.
     pub(crate) warm_capture: bool,
+    /// The request in which it goes wrong.
+    pub(crate) in_request: u32,
     /// The length that the graph is captured with.
     pub(crate) captured_length: i32,
     /// What is passed by value is not the length but a slot that follows from it, to and fro.
@@ -93,6 +95,7 @@ impl Plan {
             rank: 0,
             bound: false,
             warm_capture: false,
+            in_request: 1,
             captured_length: 1,
             scattered: false,
             packed: false,
@@ -308,7 +311,7 @@ impl<'p> Talker<'p> {
 
     fn step(&mut self, request: u32, step: u32) {
         let mistake = self.plan.mistake;
-        if step == 4 && request == 1 {
+        if step == 4 && request == self.plan.in_request {
             match mistake {
                 Mistake::Rebound
                 | Mistake::ReboundUnseen
@@ -332,7 +335,7 @@ impl<'p> Talker<'p> {
             }
         }
         self.e.begin(request, step);
-        let at_five = step == 5 && request == 1;
+        let at_five = step == 5 && request == self.plan.in_request;
         if at_five && mistake == Mistake::Stray {
             self.e.memory.set_f32(self.kv, 0, -3.0);
         }

@@ -109,7 +109,29 @@ fn the_same_mistake_in_both_runs_tells_nothing_apart() {
     for report in [why(&a, &b, None), why(&b, &a, None)] {
         assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
         assert!(report.verdict.text.contains("both ran graph 0 (decode)"), "{}", report.verdict.text);
+        assert_eq!(evidence(&report, "candidate"), [""; 0]);
     }
+}
+
+#[test]
+fn a_mistake_in_a_request_that_has_another_number_or_comes_after_others() {
+    let (w, y) = (("w", vec![9, 1]), ("y", vec![5, 6, 7]));
+    let alone = |mode, mistake| Plan { requests: vec![y.clone()], ..Plan::new(mode, mistake) };
+    let second = |mode, mistake| Plan {
+        requests: vec![w.clone(), y.clone()],
+        in_request: 2,
+        ..Plan::new(mode, mistake)
+    };
+    let (a, b) = (alone("eager", Mistake::Rebound).record(), second("graph", Mistake::Rebound).record());
+    let (of_a, of_b) = (why(&a, &b, None), why(&b, &a, None));
+    assert_eq!(verdict(&of_a), (Kind::StaleBinding, Some("b"), Some(4)), "{}", of_a.verdict.text);
+    assert_eq!(verdict(&of_b), (Kind::StaleBinding, Some("a"), Some(4)), "{}", of_b.verdict.text);
+    assert_eq!((of_a.verdict.request, of_b.verdict.request), (Some(1), Some(2)));
+    // Steps of a request that both have and one of them ends early come before what differs later.
+    let short = Plan { steps: 3, ..alone("eager", Mistake::None) }.record();
+    let report = why(&short, &b, None);
+    assert_eq!(report.verdict.kind, Kind::Identical, "{}", report.verdict.text);
+    assert!(report.verdict.text.contains("as far as both go"), "{}", report.verdict.text);
 }
 
 #[test]
