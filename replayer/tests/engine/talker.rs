@@ -26,6 +26,8 @@ pub(crate) enum Mistake {
     Skipped,
     /// In step 5 the graph of another size is launched.
     WrongGraph,
+    /// In step 5 the graph is changed in place, and changed back after it.
+    Changed,
     /// From step 5 on the graph of another size is launched.
     Switched,
     /// In step 5 the kernels run one by one instead, and not as the graph does.
@@ -372,6 +374,12 @@ impl<'p> Talker<'p> {
         match self.plan.mistake {
             Mistake::Skipped if at_five => {}
             Mistake::WrongGraph if at_five => self.e.launch_graph(other),
+            Mistake::Changed if at_five => {
+                let mut kernels = self.kernels(1, mlp);
+                kernels.truncate(4);
+                let changed = self.e.capture("decode", kernels);
+                self.e.launch_graph(changed);
+            }
             Mistake::Switched if step >= 5 => self.e.launch_graph(other),
             Mistake::ReboundAndWrongGraph if step == 4 => self.e.launch_graph(other),
             Mistake::FellBack if at_five => {

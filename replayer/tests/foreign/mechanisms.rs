@@ -254,8 +254,13 @@ fn graphs_that_are_launched_in_all_steps_but_one() {
     assert_eq!(evidence(&report, "possible"), [format!("wrong-dispatch in B: {text}")]);
     let said = "possible, and not more, is wrong-dispatch in B; what";
     assert!(report.verdict.text.contains(said), "{}", report.verdict.text);
-    // Another graph from then on may be meant, and so may kernels in a graph's place, which are not recorded.
-    for (mistake, kind) in [(Mistake::Switched, "wrong-dispatch"), (Mistake::FellBack, "missing-launch")] {
+    // A graph that is captured for the step, or changed in place, and another one from then on may be meant; so may
+    // kernels in a graph's place, which are not recorded.
+    for (mistake, kind) in [
+        (Mistake::Changed, "wrong-dispatch"),
+        (Mistake::Switched, "wrong-dispatch"),
+        (Mistake::FellBack, "missing-launch"),
+    ] {
         for a in &clean {
             let report = why(a, &run("graph", mistake), None);
             assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
