@@ -169,6 +169,24 @@ fn a_copy_that_goes_elsewhere() {
 }
 
 #[test]
+fn a_copy_on_another_stream_that_the_launch_does_not_wait_for() {
+    let message = one("ytL|ytL|ytL|xtL|ytL|", Kind::UnorderedWriters, 5, "position@0");
+    assert_eq!(
+        message,
+        "graph 0 node 0 (decode) parameter 0 binds position@0, to which the host copies on stream 1; the launch on stream \
+         0 was given what the one before it had, and the copy took effect while it ran"
+    );
+    clean("ytL|ytL|ytL|ytL|ytL|");
+    // Once in three steps is enough to be seen, and not enough to be expected.
+    clean("ytL|ytL|xtL|ytL|ytL|");
+    // On the launch's own stream it is the graph that changes it.
+    clean("ptL|ptL|ptL|ztL|ptL|");
+    // The graph advances it itself now and then, and was given another value.
+    let made = Made { advances: Advances::Last, ..Made::PLAIN };
+    assert_eq!(check(&Loop::new(made).run("ytL|ytL|ytL|xtL|ytL|")).unwrap().findings, []);
+}
+
+#[test]
 fn what_no_snapshot_shows_is_not_judged() {
     let trace = Loop::new(Made { watched: false, ..Made::PLAIN }).run("ptL|ptL|ptL|tL|ptL|");
     assert_eq!(check(&trace).unwrap().findings, []);

@@ -41,6 +41,8 @@ pub(super) enum Fate {
     Moved(u64),
     /// The host copied nothing at all before the launch, as in a dummy run.
     Nothing,
+    /// It was made on this stream, the launch on that one, and it took effect while the launch ran.
+    Raced(u32, u32),
 }
 
 /// A launch that was given what the one before it had.
@@ -76,8 +78,9 @@ struct Window {
     /// Copies from the host, and the offset of the first.
     copies: u32,
     first: u64,
-    /// The step record of the last of them.
+    /// The step record and the stream of the last of them.
     index: u32,
+    stream: u32,
     /// Anything else that may write it.
     others: BTreeSet<String>,
     /// Something was not recorded.
@@ -95,8 +98,10 @@ struct Read {
     version: u64,
     /// A snapshot shows what the launch was given.
     known: bool,
-    /// A snapshot shows that the launch left it as it was.
-    kept: bool,
+    /// Whether it was as it had been when a snapshot showed it next.
+    kept: Option<bool>,
+    /// Of the launch.
+    stream: u32,
     /// The last copy to it before was in the step before.
     ahead: bool,
     /// Copies from the host to it that came later in the step.
@@ -258,7 +263,7 @@ impl HostCopies {
                 window.first = offset;
             }
             window.copies += 1;
-            window.index = event.index;
+            (window.index, window.stream) = (event.index, event.stream);
             // What the last launch left can no longer be told.
             input.launched = None;
             let of_buffer = (buffer, GraphId(0))..=(buffer, GraphId(u32::MAX));
@@ -297,7 +302,7 @@ impl HostCopies {
             input.shown = Some((event.index, event.item));
             let Some((graph, version)) = input.launched.take() else { continue };
             if let Some(read) = self.reads.get_mut(&(buffer, graph)) {
-                read.kept = input.version == version;
+                read.kept = Some(input.version == version);
             }
         }
         Ok(())
@@ -340,7 +345,8 @@ impl HostCopies {
                 spot.node = Some(node.node);
                 let (node, targets) = (node.name(graph), targets.clone());
                 let ahead = window.copies > 0 && window.index < event.index;
-                Read { spot, node, window, version, known, kept: false, ahead, late: 0, targets }
+                let stream = event.stream;
+                Read { spot, node, window, version, known, kept: None, stream, ahead, late: 0, targets }
             });
         }
         Ok(())
@@ -362,8 +368,15 @@ impl HostCopies {
             let before = self.series.remove(&(buffer, graph)).filter(in_a_row);
             let sound = read.known && !read.window.gap;
             if read.window.copies > 0 {
-                if sound && read.kept {
+                let streams = (read.window.stream, read.stream);
+                let raced = |s: &Series| streams.0 != streams.1 && s.is_expected(&read);
+                if sound && read.kept == Some(true) {
                     self.series.insert((buffer, graph), Series::after(before, &read, at));
+                } else if let Some(series) = before.filter(|s| sound && read.kept == Some(false) && raced(s))
+                {
+                    let fate = Fate::Raced(streams.0, streams.1);
+                    let (spot, node, steps) = (read.spot, read.node, series.steps);
+                    judged.push(Judged { fate, spot, buffer, node, steps });
                 }
                 continue;
             }
@@ -379,7 +392,7 @@ impl HostCopies {
                 Fate::Missing | Fate::Nothing => {
                     self.suspects.push(Suspect { judged: one, graph, copies: series.copies });
                 }
-                Fate::Late | Fate::Moved(_) => judged.push(one),
+                Fate::Late | Fate::Moved(_) | Fate::Raced(..) => judged.push(one),
             }
         }
         self.ever.extend(self.given.iter().map(|(target, _)| *target));

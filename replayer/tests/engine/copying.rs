@@ -8,6 +8,8 @@ use super::{Arg, Engine, Kernel, Memory};
 /// for each thing that happens:
 /// `p` `t` copies of another position, token; `s` of the same position again; `r` to another row of the table;
 /// `L` a launch of the graph, `M` of the one for another size; `d` a copy on the device to the position,
+/// `y` a copy of another position on a stream of its own, `x` one that the next launch does not wait for, `z` one on the
+/// launch's stream that takes effect too late;
 /// `O` a launch of a graph that reads none of them; `R` another request whose steps count on;
 /// `k` a recorded kernel that is given the position, `u` one that advances it without being recorded;
 /// `m` the position's memory is another from here on; `n` the same, under its name; `f` its memory is given back;
@@ -40,6 +42,8 @@ pub(crate) struct Made {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advances {
     Never,
+    /// Nor does it have its address.
+    Unread,
     First,
     Last,
     /// Last, up to 4.
@@ -72,13 +76,14 @@ impl Loop {
         e.watch("token", DType::I32, 1, token);
         e.watch("table", DType::I32, 4, table);
         e.watch("out", DType::F32, 1, out);
-        let args = [position, token, table, out].map(Arg::Pointer).to_vec();
+        let read = if made.advances == Advances::Unread { token } else { position };
+        let args = [read, token, table, out].map(Arg::Pointer).to_vec();
         let kernel = Kernel {
             name: "decode".into(),
             args,
             grid: 1,
             effect: match made.advances {
-                Advances::Never => compute,
+                Advances::Never | Advances::Unread => compute,
                 Advances::First => |m, p| {
                     m.set_i32(p[0], m.i32(p[0]) + 1);
                     compute(m, p);
@@ -134,6 +139,10 @@ impl Loop {
         }
         match letter {
             'p' => self.e.host_copy(self.position, &value),
+            'x' | 'y' | 'z' => {
+                let stream = u32::from(letter != 'z');
+                self.e.host_copy_on(stream, self.position, &value, letter != 'y');
+            }
             's' => {
                 let same = self.e.memory.i32(self.position).to_le_bytes();
                 self.e.host_copy(self.position, &same);

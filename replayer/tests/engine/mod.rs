@@ -100,6 +100,8 @@ pub(crate) struct Engine {
     /// Whether each launch of a graph has points of its own.
     pub(crate) around_graphs: bool,
     next_segment: u64,
+    /// Copies that take effect while the next graph runs, after its kernels.
+    racing: Vec<(u64, Vec<u8>)>,
 }
 
 impl Engine {
@@ -130,6 +132,7 @@ impl Engine {
             launches: false,
             around_graphs: false,
             next_segment: base,
+            racing: Vec::new(),
         }
     }
 
@@ -277,6 +280,10 @@ impl Engine {
         for kernel in self.graphs[graph.0 as usize].clone().iter().take(nodes) {
             kernel.run(&mut self.memory);
         }
+        for (to, bytes) in std::mem::take(&mut self.racing) {
+            let at = self.memory.at(to);
+            self.memory.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
         if self.around_graphs && self.at.0 != StepKind::Setup {
             self.point(&format!("{name}.after"));
         }
@@ -298,14 +305,23 @@ impl Engine {
 
     /// A copy from host memory, in the log.
     pub(crate) fn host_copy(&mut self, to: u64, bytes: &[u8]) {
+        self.host_copy_on(0, to, bytes, false);
+    }
+
+    /// On a stream, and perhaps with nothing that makes the next graph wait for it.
+    pub(crate) fn host_copy_on(&mut self, stream: u32, to: u64, bytes: &[u8], races: bool) {
         self.items.push(Item::Copy {
-            stream: 0,
+            stream,
             source: None,
             target: self.view(to),
             source_address: 0,
             target_address: to,
             bytes: bytes.len() as u64,
         });
+        if races {
+            self.racing.push((to, bytes.to_vec()));
+            return;
+        }
         let at = self.memory.at(to);
         self.memory.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }

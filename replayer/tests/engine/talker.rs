@@ -26,6 +26,8 @@ pub(crate) enum Mistake {
     Skipped,
     /// In step 5 the graph of another size is launched.
     WrongGraph,
+    /// In step 5 the graph is changed in place, and changed back after it.
+    Changed,
     /// From step 5 on the graph of another size is launched.
     Switched,
     /// In step 5 the kernels run one by one instead, and not as the graph does.
@@ -68,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) bound: bool,
     /// The MLP runs eagerly in the step that captures its graph, and the graph is not launched there.
     pub(crate) warm_capture: bool,
+    /// The request in which it goes wrong.
+    pub(crate) in_request: u32,
     /// The length that the graph is captured with.
     pub(crate) captured_length: i32,
     /// What is passed by value is not the length but a slot that follows from it, to and fro.
@@ -93,6 +97,7 @@ impl Plan {
             rank: 0,
             bound: false,
             warm_capture: false,
+            in_request: 1,
             captured_length: 1,
             scattered: false,
             packed: false,
@@ -308,7 +313,7 @@ impl<'p> Talker<'p> {
 
     fn step(&mut self, request: u32, step: u32) {
         let mistake = self.plan.mistake;
-        if step == 4 && request == 1 {
+        if step == 4 && request == self.plan.in_request {
             match mistake {
                 Mistake::Rebound
                 | Mistake::ReboundUnseen
@@ -332,7 +337,7 @@ impl<'p> Talker<'p> {
             }
         }
         self.e.begin(request, step);
-        let at_five = step == 5 && request == 1;
+        let at_five = step == 5 && request == self.plan.in_request;
         if at_five && mistake == Mistake::Stray {
             self.e.memory.set_f32(self.kv, 0, -3.0);
         }
@@ -369,6 +374,12 @@ impl<'p> Talker<'p> {
         match self.plan.mistake {
             Mistake::Skipped if at_five => {}
             Mistake::WrongGraph if at_five => self.e.launch_graph(other),
+            Mistake::Changed if at_five => {
+                let mut kernels = self.kernels(1, mlp);
+                kernels.truncate(4);
+                let changed = self.e.capture("decode", kernels);
+                self.e.launch_graph(changed);
+            }
             Mistake::Switched if step >= 5 => self.e.launch_graph(other),
             Mistake::ReboundAndWrongGraph if step == 4 => self.e.launch_graph(other),
             Mistake::FellBack if at_five => {

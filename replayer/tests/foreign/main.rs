@@ -97,7 +97,7 @@ fn recorded_runs_of_attached_programs() {
 #[test]
 fn what_checks_do_not_judge_in_runs_of_another_engine_is_said() {
     let not_judged = "uninitialised-read, stray-write (what its kernels read and write is not recorded); \
-                      unordered-writers (how its host waits for streams is not recorded); \
+                      unordered-writers (but for copies that come too late by what snapshots show: how its host waits for streams is not recorded); \
                       op-faults, undersized-workspace (of ops that only twinstep's own engine has)";
     let trace = run("graph", Mistake::None);
     let report = found(&trace);

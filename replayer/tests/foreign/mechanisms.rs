@@ -109,7 +109,29 @@ fn the_same_mistake_in_both_runs_tells_nothing_apart() {
     for report in [why(&a, &b, None), why(&b, &a, None)] {
         assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
         assert!(report.verdict.text.contains("both ran graph 0 (decode)"), "{}", report.verdict.text);
+        assert_eq!(evidence(&report, "candidate"), [""; 0]);
     }
+}
+
+#[test]
+fn a_mistake_in_a_request_that_has_another_number_or_comes_after_others() {
+    let (w, y) = (("w", vec![9, 1]), ("y", vec![5, 6, 7]));
+    let alone = |mode, mistake| Plan { requests: vec![y.clone()], ..Plan::new(mode, mistake) };
+    let second = |mode, mistake| Plan {
+        requests: vec![w.clone(), y.clone()],
+        in_request: 2,
+        ..Plan::new(mode, mistake)
+    };
+    let (a, b) = (alone("eager", Mistake::Rebound).record(), second("graph", Mistake::Rebound).record());
+    let (of_a, of_b) = (why(&a, &b, None), why(&b, &a, None));
+    assert_eq!(verdict(&of_a), (Kind::StaleBinding, Some("b"), Some(4)), "{}", of_a.verdict.text);
+    assert_eq!(verdict(&of_b), (Kind::StaleBinding, Some("a"), Some(4)), "{}", of_b.verdict.text);
+    assert_eq!((of_a.verdict.request, of_b.verdict.request), (Some(1), Some(2)));
+    // Steps of a request that both have and one of them ends early come before what differs later.
+    let short = Plan { steps: 3, ..alone("eager", Mistake::None) }.record();
+    let report = why(&short, &b, None);
+    assert_eq!(report.verdict.kind, Kind::Identical, "{}", report.verdict.text);
+    assert!(report.verdict.text.contains("as far as both go"), "{}", report.verdict.text);
 }
 
 #[test]
@@ -232,8 +254,13 @@ fn graphs_that_are_launched_in_all_steps_but_one() {
     assert_eq!(evidence(&report, "possible"), [format!("wrong-dispatch in B: {text}")]);
     let said = "possible, and not more, is wrong-dispatch in B; what";
     assert!(report.verdict.text.contains(said), "{}", report.verdict.text);
-    // Another graph from then on may be meant, and so may kernels in a graph's place, which are not recorded.
-    for (mistake, kind) in [(Mistake::Switched, "wrong-dispatch"), (Mistake::FellBack, "missing-launch")] {
+    // A graph that is captured for the step, or changed in place, and another one from then on may be meant; so may
+    // kernels in a graph's place, which are not recorded.
+    for (mistake, kind) in [
+        (Mistake::Changed, "wrong-dispatch"),
+        (Mistake::Switched, "wrong-dispatch"),
+        (Mistake::FellBack, "missing-launch"),
+    ] {
         for a in &clean {
             let report = why(a, &run("graph", mistake), None);
             assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
@@ -288,6 +315,14 @@ fn arguments_that_may_be_frozen_are_possible_and_not_accused() {
             assert!(possible[0].starts_with(&begin) && possible[0].ends_with(doubt), "{possible:?}");
         }
     }
+    // Zero in a structure is not even followed.
+    let packed = |mode, mistake, launches| {
+        Plan { packed: true, captured_length: 0, launches, ..Plan::new(mode, mistake) }.record()
+    };
+    let (a, b) = (packed("eager", Mistake::None, true), packed("graph", Mistake::FrozenLength, false));
+    let report = why(&a, &b, None);
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+    assert_eq!(evidence(&report, "possible"), [""; 0]);
     // What is possible is no doubt about what fits.
     let report = why(&eager(false), &graph(1, false), None);
     assert_eq!(verdict(&report), (Kind::FrozenArgument, Some("b"), Some(2)));
@@ -325,6 +360,18 @@ fn copies_that_one_run_lacks() {
         let report = why(&short, &wrong, None);
         assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
     }
+    // A run that does not use it at all lacks nothing.
+    let unread = Loop::new(Made { advances: Advances::Unread, ..Made::PLAIN }).run("tL|tL|tL|");
+    let report = why(&short, &unread, None);
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(2)), "{}", report.verdict.text);
+    let possible = evidence(&report, "possible");
+    assert!(
+        possible.len() == 1 && possible[0].ends_with("; no graph of the step has its address"),
+        "{possible:?}"
+    );
+    // A race that a check finds.
+    let report = why(&clean, &run("ptL|ptL|ptL|xtL|ptL|"), None);
+    assert_eq!(verdict(&report), (Kind::UnorderedWriters, Some("b"), Some(5)), "{}", report.verdict.text);
     // Written ahead, or by something that is not recorded: the same values.
     assert_eq!(why(&clean, &run("ptLp|tLp|tLp|tLp|tL|"), None).verdict.kind, Kind::Identical);
     assert_eq!(why(&clean, &run("ptL|utL|utL|utL|utL|"), None).verdict.kind, Kind::Identical);
