@@ -12,10 +12,10 @@
 //! | `dump`, `npy` | one file, opened; the header of a NumPy array |
 //! | `array` | an array's type and order, and its bytes as a trace holds them |
 //! | `plan` | requests, steps and buffers, checked before anything is written |
-//! | `write` | the trace |
+//! | `write` | the trace, under a passing name |
+//! | `place` | all traces of an import under their names, or none |
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -28,6 +28,7 @@ mod folder;
 mod map;
 mod names;
 mod npy;
+mod place;
 mod plan;
 mod write;
 
@@ -35,8 +36,9 @@ pub use error::ImportError;
 
 use folder::Folder;
 use map::Map;
+use place::{check_target, place_all, remove_stale};
 use plan::{Allowed, Numbering, Plan};
-use write::{Written, write};
+use write::write;
 
 /// What to import.
 #[derive(Debug, Clone, Default)]
@@ -150,6 +152,7 @@ pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<
             plans.push((folder, *mode, Plan::of(folder, rank, &numbering, &map, allowed)?, target));
         }
     }
+    plans.iter().for_each(|(.., target)| remove_stale(target));
     let mut written = Vec::new();
     let mut steps = 0;
     for (folder, mode, plan, target) in &plans {
@@ -161,53 +164,53 @@ pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<
         written.push(done);
     }
     let mut traces = Vec::new();
-    let mut placed: Vec<&Path> = Vec::new();
+    let mut placing = Vec::new();
     for ((folder, mode, plan, target), done) in plans.iter().zip(written) {
-        let bytes = done.bytes;
-        if let Err(error) = place(done, target, options.force) {
-            // All or nothing. What this call put there a moment ago is taken back; a file that it
-            // replaced is gone, and said to be replaced by --force.
-            placed.iter().for_each(|path| drop(fs::remove_file(path)));
-            return Err(error);
-        }
-        placed.push(target);
-        traces.push(imported(folder, mode, plan, target, bytes));
+        traces.push(imported(folder, mode, plan, target, done.bytes));
+        placing.push((done.file, target.clone()));
     }
-    Ok(ImportReport { schema: "twinstep.import/1", traces, notes: numbering.notes() })
+    place_all(placing, options.force)?;
+    let mut notes = numbering.notes();
+    notes.extend(apart(&plans.iter().map(|(_, mode, plan, _)| (*mode, plan)).collect::<Vec<_>>()));
+    let plans: Vec<&Plan> = plans.iter().map(|(_, _, plan, _)| plan).collect();
+    notes.extend(idle(&map, &folders, &plans, &numbering));
+    Ok(ImportReport { schema: "twinstep.import/1", traces, notes })
 }
 
-/// Whether a trace may be written under a name.
-fn check_target(target: &Path, force: bool) -> Result<(), ImportError> {
-    let wrong = |what: &str| ImportError::Output { path: target.into(), what: what.to_owned() };
-    match fs::metadata(target) {
-        Ok(found) if !found.is_file() => Err(wrong("it is no regular file; choose another name")),
-        Ok(_) if !force => Err(ImportError::Exists { path: target.into() }),
-        Ok(_) => {
-            let file = fs::File::open(target).map_err(|e| wrong(&e.to_string()))?;
-            match file.try_lock_shared() {
-                Err(fs::TryLockError::WouldBlock) => Err(wrong("it is being recorded by another process")),
-                _ => Ok(()),
+/// Requests of the same rank whose steps begin with other numbers in the two runs.
+fn apart(plans: &[(&str, &Plan)]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let eager = plans.iter().filter(|(mode, _)| *mode == "eager");
+    for (_, eager) in eager {
+        let Some((_, graph)) = plans.iter().find(|(mode, p)| *mode != "eager" && p.rank == eager.rank) else {
+            continue;
+        };
+        for request in &eager.requests {
+            let first = |plan: &Plan| {
+                plan.steps.iter().find(|step| step.request == request.request).map(|step| step.step)
+            };
+            if let (Some(a), Some(b)) = (first(eager), first(graph))
+                && a != b
+            {
+                notes.push(format!(
+                    "request {} begins at step {a} in the eager run and at step {b} in the other: steps are \
+                     compared by number",
+                    request.request
+                ));
             }
         }
-        Err(_) => match target.parent().filter(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
-            Some(folder) => Err(wrong(&format!("there is no folder {}", folder.display()))),
-            None => Ok(()),
-        },
     }
+    notes
 }
 
-/// Gives a whole trace its name.
-fn place(done: Written, target: &Path, force: bool) -> Result<(), ImportError> {
-    // A symbolic link stays; the file that it leads to is replaced.
-    let real = fs::canonicalize(target).unwrap_or_else(|_| target.into());
-    let moved = if force { done.file.persist(&real) } else { done.file.persist_noclobber(&real) };
-    match moved {
-        Ok(_) => Ok(()),
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(ImportError::Exists { path: target.into() })
-        }
-        Err(e) => Err(ImportError::Output { path: target.into(), what: e.error.to_string() }),
-    }
+/// What the map says of things that none of the folders has.
+fn idle(map: &Map, folders: &[Folder], plans: &[&Plan], numbering: &Numbering) -> Vec<String> {
+    let buffers: BTreeSet<&str> =
+        folders.iter().flat_map(|folder| &folder.arrays).map(|array| array.name.as_str()).collect();
+    let ignored: BTreeSet<&str> =
+        folders.iter().flat_map(|folder| &folder.ignored).map(String::as_str).collect();
+    let requests: BTreeSet<String> = plans.iter().flat_map(|plan| numbering.labels(plan)).collect();
+    map.idle(&buffers, &ignored, &requests)
 }
 
 fn run(folder: &Folder, mode: &str, plan: &Plan, map: &Map, map_path: Option<&Path>) -> RunRecord {
@@ -255,13 +258,15 @@ fn imported(
         stored_as_bytes: buffer.opaque.clone(),
         generations: plan.buffers.iter().filter(|other| other.name == buffer.name).count(),
     });
+    let of_rank = folder.arrays.iter().filter(|array| array.rank == plan.rank);
+    let files: BTreeSet<usize> = of_rank.map(|array| array.file).collect();
     ImportedTrace {
         trace: target.into(),
         file_bytes,
         mode,
         rank: plan.rank,
         folder: folder.path.clone(),
-        files: folder.files.len(),
+        files: files.len(),
         requests: requests.collect(),
         buffers: buffers.collect(),
         notes: plan.notes.clone(),

@@ -39,7 +39,7 @@ use crate::assertion::compare::{Beyond, Judgement};
 use crate::assertion::guard::guards;
 use crate::assertion::policy::{Demand, Policy, Rule};
 use crate::assertion::report::{
-    AssertError, AssertReport, Divergence, Divergent, ExpectedReport, RuleReport,
+    AssertError, AssertReport, Divergence, Divergent, ExpectedReport, Reach, RuleReport,
 };
 use crate::assertion::walk::{Judged, Rules, walk};
 use crate::comparable::comparable;
@@ -131,6 +131,7 @@ pub fn assert_traces(a: &Trace, b: &Trace, policy: &Policy) -> Result<AssertRepo
         divergences: tally.divergences.into_values().flatten().collect(),
         next: Vec::new(),
         self_test: None,
+        reach: Reach::of(a, b)?,
     };
     report.divergences.sort();
     report.next = report.next_commands("A", "B");

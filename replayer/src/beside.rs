@@ -13,6 +13,7 @@ use crate::lifetime::Lifetimes;
 use crate::pairing::Pairing;
 use crate::program::{StepLaunch, launches, writes};
 use crate::recorded::snapshot;
+use crate::requests::Twins;
 use crate::slice::read_elements;
 use crate::value::Value;
 
@@ -245,14 +246,14 @@ fn scalar(value: ScalarValue) -> String {
     }
 }
 
-/// Lays a step of A beside the same step of B; without B shows A alone.
+/// Lays a step of A beside the same step of B; without B shows A alone. Requests are numbered as [`Twins`] does.
 ///
 /// # Errors
 /// [`ReplayError::Place`] where neither has the step; [`ReplayError::Read`].
 pub fn beside(a: &Trace, b: Option<&Trace>, at: At) -> Result<Beside, ReplayError> {
     let mut opaque = Vec::new();
     let left = Side::new(a, at, &mut opaque)?;
-    let right = b.map(|b| Side::new(b, at, &mut opaque)).transpose()?.flatten();
+    let right = b.map(|b| Side::new(b, Twins::of(a, b).in_b(at), &mut opaque)).transpose()?.flatten();
     if left.is_none() && right.is_none() {
         find(a, at)?;
     }

@@ -1,9 +1,10 @@
 //! Where two runs first differ, and how it goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{BufferId, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
@@ -50,6 +51,22 @@ impl DiffReport {
     pub fn same(&self) -> bool {
         let within = |s: &StepDiff| matches!(s.state, StepState::Identical | StepState::Noise);
         self.identical || self.control.is_some() && self.steps.iter().all(within)
+    }
+
+    /// Why runs that are not the same have no first element that differs.
+    pub fn without_first(&self) -> String {
+        match self.steps.iter().find(|step| step.state == StepState::Diverged) {
+            Some(step) => format!(
+                "not comparable element by element: at request {}, step {}, {} has another shape or type in A than in B",
+                step.request,
+                step.step,
+                step.differing.first().map_or("a buffer", String::as_str)
+            ),
+            None => {
+                let steps = self.steps.iter().filter(|step| step.kind == "step").count();
+                format!("no common point differs, but not all of the {steps} steps are on both sides")
+            }
+        }
     }
 }
 
@@ -108,6 +125,14 @@ pub enum StepState {
     OnlyA,
     /// Only in B.
     OnlyB,
+}
+
+impl fmt::Display for FirstDifference {
+    /// `hidden[0,17] is 1 in A, 2 in B`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index: Vec<String> = self.element.index.iter().map(u64::to_string).collect();
+        write!(f, "{}[{}] is {} in A, {} in B", self.buffer, index.join(","), self.a, self.b)
+    }
 }
 
 /// One step of both runs.
@@ -271,7 +296,7 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
-        if is_left_over(a, step, &point.point) {
+        if is_left_over(a, step, point)? {
             continue;
         }
         cursor_a.advance(point.snapshot)?;
@@ -354,11 +379,17 @@ fn since(
     order(trace, items, &trace.covered(point.snapshot)?, differing)
 }
 
-/// Whether a point only shows what another engine's memory holds from before a request: warm-up runs and earlier
-/// requests leave other things. What of it matters shows after the step.
-fn is_left_over(trace: &Trace, step: &StepRecord, point: &str) -> bool {
-    let later = step.points.iter().any(|p| p.point == "step.after");
-    step.kind == StepKind::Prefill && point == "step.before" && later && is_foreign(trace.run())
+/// Whether a point only shows what another engine's memory holds from before a request, as nothing of its first step
+/// was launched yet: warm-up runs and earlier requests leave other things. What of it matters shows after the step.
+fn is_left_over(trace: &Trace, step: &StepRecord, point: &PointRecord) -> Result<bool, ReplayError> {
+    let first = step.kind == StepKind::Prefill || step.step == 1;
+    let later = step.points.iter().any(|p| p.point == "step.after" && p.snapshot != point.snapshot);
+    if !(first && later && point.point != "step.after" && is_foreign(trace.run())) {
+        return Ok(false);
+    }
+    let items = &trace.program(step.program)?.items;
+    let launch = items.iter().position(|item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. }));
+    Ok(launch.map_or(point.point == "step.before", |at| point.position as usize <= at))
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

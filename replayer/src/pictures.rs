@@ -5,6 +5,7 @@ use twinstep_traces::{BufferId, SnapshotId, StepKind, Trace};
 use crate::ReplayError;
 use crate::at::{At, find};
 use crate::recorded::snapshot;
+use crate::requests::Twins;
 use crate::selection::resolve;
 use crate::value::Value;
 
@@ -94,7 +95,8 @@ pub struct KvMap {
 /// [`ReplayError::Place`], [`ReplayError::Read`].
 pub fn kv_map(a: &Trace, b: Option<&Trace>, at: At, after: bool) -> Result<KvMap, ReplayError> {
     let point = if after { "step.after" } else { "step.before" };
-    let (left, right) = (find(a, at), b.map(|b| find(b, at)).transpose().ok().flatten());
+    let (left, right) =
+        (find(a, at), b.map(|b| find(b, Twins::of(a, b).in_b(at))).transpose().ok().flatten());
     let snapshot_a = left.as_ref().ok().and_then(|step| snapshot(step, point));
     let snapshot_b = right.as_ref().and_then(|step| snapshot(step, point));
     let mut map = KvMap { layers: Vec::new(), cells: Vec::new() };

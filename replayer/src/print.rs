@@ -50,8 +50,8 @@ pub struct PrintedElement {
 /// [`ReplayError::Place`], [`ReplayError::Selection`].
 pub fn print(trace: &Trace, selection: &str, at: At, after: bool) -> Result<PrintReport, ReplayError> {
     let step = find(trace, at)?;
-    let selection = Selection::parse(trace, &step, selection)?;
     let point = if after { "step.after" } else { "step.before" };
+    let selection = Selection::parse_at(trace, &step, snapshot_of(&step, point), selection)?;
     let missing = |what: &str| ReplayError::Selection(format!("`{}` {what}", selection.name));
     let Some(record) = trace.buffer(selection.buffer) else { return Err(missing("is not in the trace")) };
     let has = |point: &str| match snapshot_of(&step, point) {

@@ -65,6 +65,60 @@ impl Requests {
     }
 }
 
+/// One numbering for the requests of two runs that are shown beside each other: A's, where A has the request.
+#[derive(Debug, Clone, Default)]
+pub struct Twins {
+    /// B's number by the shown one, where there is one to say.
+    own: BTreeMap<u32, u32>,
+    /// The shown number by B's.
+    shown: BTreeMap<u32, u32>,
+}
+
+impl Twins {
+    /// Numbers the requests of two runs. Those that B alone has come after all others where A uses their number.
+    pub fn of(a: &Trace, b: &Trace) -> Twins {
+        let pairs = Requests::of(a, b);
+        let mut twins = Twins::default();
+        let numbers = |of: &Trace| of.requests().iter().map(|r| r.request).collect::<Vec<u32>>();
+        let (in_a, in_b) = (numbers(a), numbers(b));
+        if pairs.forth.is_empty() && pairs.back.is_empty() {
+            return twins;
+        }
+        for &number in &in_a {
+            twins.own.insert(number, pairs.of_a(At { request: number, step: None }).request);
+        }
+        let mut next = in_a.iter().chain(&in_b).max().copied().unwrap_or(0);
+        for &number in &in_b {
+            let shown = match pairs.of_b(At { request: number, step: None }).request {
+                0 if in_a.contains(&number) => {
+                    next = next.saturating_add(1);
+                    next
+                }
+                0 => number,
+                twin => twin,
+            };
+            twins.shown.insert(number, shown);
+            twins.own.insert(shown, number);
+        }
+        twins
+    }
+
+    /// B's own place for a shown one; request 0 where B has none.
+    pub fn in_b(&self, at: At) -> At {
+        At { request: self.own.get(&at.request).copied().unwrap_or(at.request), ..at }
+    }
+
+    /// Where a place of B's is shown.
+    pub fn shown(&self, at: At) -> At {
+        At { request: self.shown.get(&at.request).copied().unwrap_or(at.request), ..at }
+    }
+
+    /// B's requests that are shown under another number, and that number.
+    pub fn renumbered(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.shown.iter().map(|(&own, &shown)| (own, shown)).filter(|(own, shown)| own != shown)
+    }
+}
+
 /// Pairs what has the same key, each once on its side, among requests that have no partner yet.
 fn pair_by<K: Ord>(
     a: &Trace,

@@ -1,6 +1,6 @@
 //! Buffers and parts of them: `last_codes`, `last_codes@0`, `hidden[0,17]`, `codes_out[0,:]`, `kv_cache.0[0,1-3]`.
 
-use twinstep_traces::{BufferId, BufferRecord, GraphId, StepRecord, Trace};
+use twinstep_traces::{BufferId, BufferRecord, GraphId, SnapshotId, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find_index, place};
@@ -26,6 +26,20 @@ impl Selection {
     /// # Errors
     /// [`ReplayError::Selection`] with the nearest names, or the shape.
     pub fn parse(trace: &Trace, step: &StepRecord, text: &str) -> Result<Selection, ReplayError> {
+        Self::parse_at(trace, step, None, text)
+    }
+
+    /// As [`Selection::parse`], where a name alone means what it meant at a snapshot of the step: before a step
+    /// that allocates new memory under a name, the old memory.
+    ///
+    /// # Errors
+    /// As [`Selection::parse`].
+    pub(crate) fn parse_at(
+        trace: &Trace,
+        step: &StepRecord,
+        snapshot: Option<SnapshotId>,
+        text: &str,
+    ) -> Result<Selection, ReplayError> {
         let wrong = |what: String| ReplayError::Selection(what);
         let (name, index) = match text.split_once('[') {
             Some((name, rest)) => {
@@ -35,7 +49,7 @@ impl Selection {
             }
             None => (text, None),
         };
-        let buffer = resolve(trace, step, name)?;
+        let buffer = resolve_at(trace, step, snapshot, name)?;
         let Some(record) = trace.buffer(buffer) else { return Err(wrong(format!("no buffer `{name}`"))) };
         let mut ranges: Vec<(u64, u64)> = record.shape.iter().map(|&n| (0, n.saturating_sub(1))).collect();
         let parts: Vec<&str> = index.map_or(Vec::new(), |index| index.split(',').map(str::trim).collect());
@@ -99,6 +113,16 @@ pub(crate) fn index_of(flat: u64, shape: &[u64]) -> Vec<u64> {
 /// # Errors
 /// [`ReplayError::Selection`] with the nearest names.
 pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<BufferId, ReplayError> {
+    resolve_at(trace, step, None, name)
+}
+
+/// As [`resolve`]; of several generations one that the snapshot covers is meant.
+fn resolve_at(
+    trace: &Trace,
+    step: &StepRecord,
+    snapshot: Option<SnapshotId>,
+    name: &str,
+) -> Result<BufferId, ReplayError> {
     let (bare, generation) = name.rsplit_once('@').map_or((name, None), |(bare, text)| (bare, Some(text)));
     let of_name: Vec<(usize, &BufferRecord)> =
         trace.buffers().iter().enumerate().filter(|(_, b)| b.name == bare).collect();
@@ -126,7 +150,16 @@ pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<Bu
             let lifetimes = Lifetimes::of(trace)?;
             let index = place(step).map_or(Ok(0), |at| find_index(trace, at))?;
             let live = |i: usize| lifetimes.live(BufferId(i as u32), index);
-            of_name.iter().rev().find(|(i, _)| live(*i)).or(of_name.last())
+            let mut best = of_name.last().map(|found| (0, found));
+            for found in of_name.iter().rev() {
+                let id = BufferId(found.0 as u32);
+                let covered = snapshot.map_or(Ok(false), |snapshot| trace.covers(snapshot, id))?;
+                let rank = 2 * u8::from(covered) + u8::from(live(found.0));
+                if best.is_none_or(|(other, _)| other < rank) {
+                    best = Some((rank, found));
+                }
+            }
+            best.map(|(_, found)| found)
         }
     };
     let missing = || {

@@ -268,18 +268,6 @@ mod tests {
 
     use super::*;
 
-    const ALL: [DType; 9] = [
-        DType::F32,
-        DType::F16,
-        DType::Bf16,
-        DType::I64,
-        DType::I32,
-        DType::U32,
-        DType::U64,
-        DType::U8,
-        DType::Bool,
-    ];
-
     fn value(dtype: DType, text: &str) -> Value {
         Value::parse(dtype, text).unwrap_or_else(|e| panic!("{e}"))
     }
@@ -343,13 +331,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_value_or_an_error(text in ".{0,40}", dtype in 0..ALL.len()) {
-            let _ = Value::parse(ALL[dtype], &text);
+        fn any_text_is_a_value_or_an_error(text in ".{0,40}", dtype in 0..DType::ALL.len()) {
+            let _ = Value::parse(DType::ALL[dtype], &text);
         }
 
         #[test]
-        fn what_is_shown_parses_back(bits: u64, dtype in 0..ALL.len()) {
-            let dtype = ALL[dtype];
+        fn what_is_shown_parses_back(bits: u64, dtype in 0..DType::ALL.len()) {
+            let dtype = DType::ALL[dtype];
             let bits = if dtype == DType::Bool { bits & 1 } else { bits };
             let value = Value::from_bytes(dtype, &bits.to_le_bytes()[..dtype.size() as usize]).unwrap();
             prop_assert_eq!(Value::from_bytes(dtype, &value.to_bytes()), Some(value));

@@ -6,6 +6,7 @@ use crate::ReplayError;
 use crate::at::{At, find, place};
 use crate::condition::Condition;
 use crate::recorded::snapshot;
+use crate::requests::Twins;
 use crate::selection::Selection;
 use crate::slice::read_elements;
 use crate::value::Value;
@@ -154,7 +155,7 @@ impl Reader {
             }
             Condition::Differs(of) => {
                 let Some(b) = b else { return Ok(None) };
-                let Ok(twin) = find(b, at) else { return Ok(None) };
+                let Ok(twin) = find(b, Twins::of(a, b).in_b(at)) else { return Ok(None) };
                 let (x, y) = (self.values(true, a, step, of)?, self.values(false, b, &twin, of)?);
                 changed(x, y).map(|(x, y)| format!("{condition}: {x} in A, {y} in B"))
             }

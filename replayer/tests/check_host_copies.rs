@@ -3,8 +3,10 @@
 
 mod engine;
 
+use engine::Engine;
 use engine::copying::{Advances, Loop, Made};
 use twinstep_replayer::{CheckReport, Kind, check};
+use twinstep_traces::DType;
 
 fn report(words: &str) -> CheckReport {
     check(&Loop::new(Made::PLAIN).run(words)).unwrap()
@@ -57,6 +59,7 @@ fn two_of_three_steps_are_no_rule() {
     clean("ptL|ptL|ptL|M|tL|tL|");
     clean("ptL|ptL|ptL|gtL|tL|");
     clean("ptL|ptL|gptL|tL|tL|");
+    clean("ptL|ptL|ptL|RtL|tL|");
 }
 
 #[test]
@@ -89,11 +92,49 @@ fn what_the_graph_advances_itself_needs_no_copy() {
 }
 
 #[test]
+fn what_the_graph_changes_at_times_is_no_series() {
+    // The graph left it alone once, after the copies of other values.
+    let trace = Loop::new(Made { advances: Advances::UpTo4, ..Made::PLAIN }).run("ptL|ptL|ptL|ptL|tL|");
+    assert_eq!(check(&trace).unwrap().findings, []);
+    // Left alone in each of three steps, it is one.
+    let trace =
+        Loop::new(Made { advances: Advances::UpTo4, ..Made::PLAIN }).run("ptL|ptL|ptL|ptL|ptL|ptL|tL|");
+    assert_eq!(check(&trace).unwrap().findings.len(), 1);
+}
+
+#[test]
+fn two_names_of_the_same_memory_are_one_input() {
+    let trace = Loop::new(Made { alias: true, ..Made::PLAIN }).run("ptL|ptL|ptL|tL|");
+    let findings = check(&trace).unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+}
+
+#[test]
+fn more_buffers_than_are_followed_are_said() {
+    for (count, said) in [(4096, 0), (4097, 1)] {
+        let mut e = Engine::new("graph", 0x7f20_0000_0000, 0);
+        let (_, pool) = e.segment(1 << 15, None);
+        for i in 0..count {
+            e.watch(&format!("input.{i}"), DType::I32, 1, pool + 4 * i);
+        }
+        e.host_copy(pool, &vec![0; 4 * count as usize]);
+        e.end_set_up();
+        let report = check(&e.finish()).unwrap();
+        let notes =
+            report.not_looked_at.iter().filter(|n| n.contains("more buffers that the host copies to"));
+        assert_eq!(notes.count(), said, "{count}");
+    }
+}
+
+#[test]
 fn a_step_without_any_copy_is_a_dummy_run() {
     let report = report("ptL|ptL|ptL|L|ptL|");
     assert_eq!(report.findings, []);
     let said = report.not_looked_at.iter().filter(|n| n.contains("in step 5: the host copies nothing there"));
     assert_eq!(said.count(), 2, "{:?}", report.not_looked_at);
+    // So with another graph that is launched first, as long as nothing is copied before that either.
+    clean("ptOL|ptOL|ptOL|OL|ptOL|");
+    one("ptOL|ptOL|ptOL|tOL|ptOL|", Kind::MissingHostWrite, 5, "position@0");
 }
 
 #[test]
@@ -125,6 +166,24 @@ fn a_copy_that_goes_elsewhere() {
     assert!(message.contains("but position is position@1 since step 5"), "{message}");
     let message = one("ptL|ptL|ptL|ftL|tL|", Kind::UseAfterFree, 5, "position@0");
     assert!(message.contains("whose memory was given back in step 5"), "{message}");
+}
+
+#[test]
+fn a_copy_on_another_stream_that_the_launch_does_not_wait_for() {
+    let message = one("ytL|ytL|ytL|xtL|ytL|", Kind::UnorderedWriters, 5, "position@0");
+    assert_eq!(
+        message,
+        "graph 0 node 0 (decode) parameter 0 binds position@0, to which the host copies on stream 1; the launch on stream \
+         0 was given what the one before it had, and the copy took effect while it ran"
+    );
+    clean("ytL|ytL|ytL|ytL|ytL|");
+    // Once in three steps is enough to be seen, and not enough to be expected.
+    clean("ytL|ytL|xtL|ytL|ytL|");
+    // On the launch's own stream it is the graph that changes it.
+    clean("ptL|ptL|ptL|ztL|ptL|");
+    // The graph advances it itself now and then, and was given another value.
+    let made = Made { advances: Advances::Last, ..Made::PLAIN };
+    assert_eq!(check(&Loop::new(made).run("ytL|ytL|ytL|xtL|ytL|")).unwrap().findings, []);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
 
 use serde_json::Value;
 use twinstep_tests::{Run, binary, twinstep};
@@ -42,9 +41,7 @@ fn demo_tells_the_whole_story_twice() {
     let folder = tempfile::tempdir().unwrap();
     binary();
     for _ in 0..2 {
-        let start = Instant::now();
         let text = twinstep(folder.path(), &["demo"]).expect(0).stdout;
-        assert!(start.elapsed().as_secs() < 60, "the demo took {:?}", start.elapsed());
         for part in [
             "cpu",
             "0 differing bits",

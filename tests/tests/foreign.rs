@@ -80,3 +80,23 @@ fn a_cause_from_logs_is_named_and_not_proven() {
         run.stdout
     );
 }
+
+/// What `assert` says to run next says more about another engine's runs, too.
+#[test]
+fn the_next_commands_of_assert_work() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a.twin", &Plan::new("eager", Mistake::None));
+    write(folder.path(), "b.twin", &Plan::new("graph", Mistake::FrozenLength));
+    let report = twinstep(folder.path(), &["assert", "a.twin", "b.twin", "--json"]).expect(1).json();
+    let next: Vec<&str> = report["next"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    assert_eq!(
+        (next.len(), next[0], next[2]),
+        (3, "twinstep diff a.twin b.twin", "twinstep explain a.twin b.twin")
+    );
+    assert!(next[1].starts_with("twinstep print a.twin '"), "{next:?}");
+    for command in next {
+        let words: Vec<&str> = command.split(' ').skip(1).map(|word| word.trim_matches('\'')).collect();
+        let run = twinstep(folder.path(), &words);
+        assert!(matches!(run.status, Some(0 | 1)) && !run.stdout.is_empty(), "{command}: {run:?}");
+    }
+}

@@ -36,7 +36,7 @@ fn lines(trace: &Trace) -> String {
             b.name,
             b.generation,
             role(b.role),
-            dtype(b.dtype),
+            b.dtype.name(),
             shape.join("x"),
             b.bytes,
             b.chunk_bytes,
@@ -84,20 +84,6 @@ fn role(role: Role) -> &'static str {
         Role::Input => "input",
         Role::Output => "output",
         Role::Scratch => "scratch",
-    }
-}
-
-fn dtype(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F32 => "f32",
-        DType::F16 => "f16",
-        DType::Bf16 => "bf16",
-        DType::I64 => "i64",
-        DType::I32 => "i32",
-        DType::U32 => "u32",
-        DType::U64 => "u64",
-        DType::U8 => "u8",
-        DType::Bool => "bool",
     }
 }
 

@@ -30,6 +30,19 @@ pub enum DType {
 }
 
 impl DType {
+    /// All of them, in the order of their numbers in a file.
+    pub const ALL: [DType; 9] = [
+        DType::F32,
+        DType::F16,
+        DType::Bf16,
+        DType::I64,
+        DType::I32,
+        DType::U32,
+        DType::U64,
+        DType::U8,
+        DType::Bool,
+    ];
+
     /// Size of one element in bytes.
     pub fn size(self) -> u64 {
         match self {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use twinstep_replayer::{
-    DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff_with, is_foreign, rank,
+    At, DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff_with, is_foreign, print_command,
+    rank,
 };
 
 use crate::failure::Failure;
@@ -116,17 +117,7 @@ fn place(step: &StepDiff) -> String {
 /// The first difference in one line.
 pub(crate) fn first_line(f: &FirstDifference) -> String {
     let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
-    let index: Vec<String> = f.element.index.iter().map(u64::to_string).collect();
-    format!(
-        "first difference: request {}, step {}{phase}, at {}: {}[{}] is {} in A, {} in B",
-        f.request,
-        f.step,
-        f.point,
-        f.buffer,
-        index.join(","),
-        f.a,
-        f.b
-    )
+    format!("first difference: request {}, step {}{phase}, at {}: {f}", f.request, f.step, f.point)
 }
 
 /// The report as lines of at most `width` columns: steps at the start, the end and after the first
@@ -142,7 +133,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
         None if report.same() => {
             format!("no difference beyond noise of the control: {counted} steps")
         }
-        None => format!("no common point differs, but not all of the {counted} steps are on both sides"),
+        None => report.without_first(),
         Some(first) => first_line(first),
     });
     let names: Vec<&str> =
@@ -213,9 +204,9 @@ fn next(args: &Args, first: &FirstDifference) -> Result<String, Failure> {
     if !is_foreign(open(&args.a)?.run()) {
         return Ok(format!("next: twinstep step {a} {b} --at {request}:{step} --patch {buffer}=other"));
     }
-    let row = first.element.index.first().map_or(String::new(), |row| format!("[{row}]"));
-    let after = if first.point == "step.before" { "" } else { " --after" };
-    Ok(format!("next: twinstep print {a} '{buffer}{row}' --at {request}:{step}{after}   twinstep {a} {b}"))
+    let at = At { request, step: Some(step) };
+    let print = print_command(&a.to_string(), buffer, &first.element.index, at, &first.point);
+    Ok(format!("next: {print}   twinstep {a} {b}"))
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {

@@ -17,6 +17,7 @@ A folder holds .npz, .safetensors or .npy files: one a step, or one a buffer and
   step_0007.npz  decode-12.safetensors  prefill.npz      the step (a number by itself is one too)
   req2/step_3.npz  r2_step3.npz  rank1/step3.npz         request and rank
   step3.before.npz, or an array `last_codes.before`      taken before the step; without it after
+  decode_3/layer.0.k.npy  iter3/..  token3/..  pass3/..  other words for a step; a layer's number is none
   step_3/last_codes.npy  last_codes_step3.npy            one buffer
 
 A map says what names don't (all of it optional):
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let bar = bar("importing");
     let report = import(&options, &mut |step| bar.tick(step));
     bar.finish();
-    let report = report.map_err(|e| failed(&e))?;
+    let report = report.map_err(|e| failed(&e, args))?;
     for trace in &report.traces {
         told(trace, out)?;
     }
@@ -140,7 +141,7 @@ fn told(trace: &ImportedTrace, out: &mut Output) -> Result<(), Failure> {
         out.line(format!("  {note}"))?;
     }
     for file in trace.left_out.iter().take(SHOWN) {
-        out.line(format!("  left out: {file}"))?;
+        out.line(format!("  left out: {}", file.replace('\n', "\\n")))?;
     }
     if trace.left_out.len() > SHOWN {
         out.line(format!("  left out: {} files more (--json lists them)", trace.left_out.len() - SHOWN))?;
@@ -148,16 +149,37 @@ fn told(trace: &ImportedTrace, out: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn failed(error: &ImportError) -> Failure {
+/// Makes what `torch.save` wrote in a folder readable: a .safetensors file beside each.
+const CONVERT: &str = "python3 -c 'import sys, pathlib, torch, safetensors.torch as s; \
+    [s.save_file({str(k): v.clone().contiguous() for k, v in (d.items() if isinstance(d, dict) \
+    else enumerate(d) if isinstance(d, (list, tuple)) else [(\"\", d)]) if torch.is_tensor(v)}, \
+    p.with_suffix(\".safetensors\")) for p in pathlib.Path(sys.argv[1]).rglob(sys.argv[2]) \
+    for d in [torch.load(p, map_location=\"cpu\", weights_only=True)]]'";
+
+fn failed(error: &ImportError, args: &Args) -> Failure {
+    // Names of a stranger's files and arrays may hold line breaks.
+    let line = error.to_string().replace('\n', "\\n");
+    let (input, output) = (Failure::new("input", &line), Failure::new("output", &line));
     match error {
-        ImportError::Exists { .. } => {
-            Failure::new("output", error).hint("choose another prefix, or add --force")
+        ImportError::Pickle { path } => {
+            let folder = [&args.eager, &args.graph].into_iter().flatten().find(|f| path.starts_with(f));
+            let folder = folder.map_or("", |folder| folder.to_str().unwrap_or(""));
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
+            input.hint(format!("{CONVERT} {} '*.{extension}'", quoted(folder)))
         }
-        ImportError::Output { .. } => Failure::new("output", error),
-        ImportError::Map { .. } => Failure::new("usage", error).hint("twinstep import --help shows a map"),
-        ImportError::Folder { .. } => {
-            Failure::new("input", error).hint("twinstep import --help shows which names are understood")
+        ImportError::Array { array, .. } => {
+            let array = array.replace('\n', "\\n");
+            input.hint(format!("or leave it out: ignore = [{array:?}] in a --map"))
         }
-        _ => Failure::new("input", error),
+        ImportError::Exists { .. } => output.hint("choose another prefix, or add --force"),
+        ImportError::Output { .. } => output,
+        ImportError::Map { .. } => Failure::new("usage", &line).hint("twinstep import --help shows a map"),
+        ImportError::Folder { .. } => input.hint("twinstep import --help shows which names are understood"),
+        _ => input,
     }
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', r"'\''"))
 }

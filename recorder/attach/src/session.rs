@@ -61,6 +61,8 @@ pub struct Session {
     auto_full: bool,
     /// For each watch of the file: whether its place was found.
     found: Vec<bool>,
+    /// A graph came with a kernel that ends a step.
+    rule_met: bool,
     /// Functions launched while the watch file waits for a kernel: each is looked at once.
     looked_at: HashSet<CUfunction>,
 }
@@ -93,6 +95,7 @@ impl Session {
             auto_total: 0,
             auto_full: false,
             found,
+            rule_met: false,
             looked_at: HashSet::new(),
         };
         if recording {

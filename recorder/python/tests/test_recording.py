@@ -235,7 +235,7 @@ def test_wrong_arguments(tmp_path):
             self.decode_codes, self.hidden = np.zeros(2, np.float32), np.zeros(2, np.float32)
 
     with twinstep.record(tmp_path / "a.twin") as r:
-        for name in ("", "a@1", 3, "a\0"):
+        for name in ("", "a@1", 3, "a\0", "a\nb", "\x1b[31m"):
             with pytest.raises(ValueError, match="no name of a buffer"):
                 r.watch(name, np.zeros(1))
         with pytest.raises(ValueError, match="no role"):

@@ -11,7 +11,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::array::{ArrayHeader, Element};
 use super::error::ImportError;
-use super::npy::read_header;
+use super::npy::{HeaderError, SIGNATURE, read_header};
 
 /// Bytes that all arrays of one file may have together, as it declares them. A zip file can
 /// declare what it does not hold, and its arrays may share their bytes.
@@ -56,6 +56,16 @@ pub(super) struct Array {
     place: u64,
 }
 
+/// What a file holds, in its own order.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) arrays: Vec<Array>,
+    /// Keys of arrays of a kind that is not read, and why not.
+    pub(super) refused: Vec<(String, String)>,
+    /// Names of members that are no arrays.
+    pub(super) others: Vec<String>,
+}
+
 /// An open file.
 pub(super) struct Dump {
     path: PathBuf,
@@ -89,19 +99,19 @@ impl Dump {
         Ok(Dump { path: path.into(), content })
     }
 
-    /// The arrays that it holds in its own order, and the names of members that are none.
+    /// What it holds.
     ///
     /// # Errors
-    /// An array of a kind that is not read, or that the file is too short for.
-    pub(super) fn arrays(&mut self) -> Result<(Vec<Array>, Vec<String>), ImportError> {
+    /// It is damaged, or claims more than is read.
+    pub(super) fn list(&mut self) -> Result<Listing, ImportError> {
         let path = self.path.clone();
-        let (arrays, others) = match &mut self.content {
-            Content::Npy(reader) => (vec![npy_array(&path, reader)?], Vec::new()),
+        let listing = match &mut self.content {
+            Content::Npy(reader) => npy_array(&path, reader)?,
             Content::Npz(archive) => npz_arrays(&path, archive)?,
-            Content::Safetensors(file) => (tensors(&path, file)?, Vec::new()),
+            Content::Safetensors(file) => tensors(&path, file)?,
         };
         let mut total = 0u64;
-        for array in &arrays {
+        for array in &listing.arrays {
             let bytes = array.header.bytes().filter(|&bytes| bytes <= MAX_READ_BYTES);
             let Some(bytes) = bytes else {
                 let (shape, name) = (&array.header.shape, array.header.element.name());
@@ -116,7 +126,7 @@ impl Dump {
             let what = format!("its arrays claim {total} bytes, more than {FILE_BYTES_MAX} for one file");
             return Err(ImportError::TooMuch { path, what });
         }
-        Ok((arrays, others))
+        Ok(listing)
     }
 
     /// The bytes of an array as a trace holds them.
@@ -154,7 +164,7 @@ impl Dump {
 }
 
 fn after_header(reader: &mut impl Read, array: &Array, wanted: u64) -> Result<Vec<u8>, String> {
-    if read_header(reader)? != array.header {
+    if read_header(reader).map_err(HeaderError::into_words)? != array.header {
         return Err("the file changed while it was imported".to_owned());
     }
     exactly(reader, wanted)
@@ -169,13 +179,20 @@ fn exactly(reader: &mut impl Read, wanted: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn npy_array(path: &Path, reader: &mut BufReader<File>) -> Result<Array, ImportError> {
+fn npy_array(path: &Path, reader: &mut BufReader<File>) -> Result<Listing, ImportError> {
     let wrong = |what: String| ImportError::File { path: path.into(), what };
-    let header = read_header(reader).map_err(wrong)?;
+    let header = match read_header(reader) {
+        Ok(header) => header,
+        Err(HeaderError::Damaged(what)) => return Err(wrong(what)),
+        Err(HeaderError::Kind(what)) => {
+            return Ok(Listing { refused: vec![(String::new(), what)], ..Listing::default() });
+        }
+    };
     let start = reader.stream_position().map_err(|e| wrong(e.to_string()))?;
     let length = reader.get_ref().metadata().map_err(|e| wrong(e.to_string()))?.len();
     check_length(&header, length.saturating_sub(start)).map_err(wrong)?;
-    Ok(Array { key: String::new(), header, place: 0 })
+    let array = Array { key: String::new(), header, place: 0 };
+    Ok(Listing { arrays: vec![array], ..Listing::default() })
 }
 
 /// Whether as many bytes are there as the header says.
@@ -190,43 +207,75 @@ fn check_length(header: &ArrayHeader, there: u64) -> Result<(), String> {
     }
 }
 
-fn npz_arrays(
-    path: &Path,
-    archive: &mut ZipArchive<BufReader<File>>,
-) -> Result<(Vec<Array>, Vec<String>), ImportError> {
-    let (mut arrays, mut others) = (Vec::new(), Vec::new());
+fn npz_arrays(path: &Path, archive: &mut ZipArchive<BufReader<File>>) -> Result<Listing, ImportError> {
+    let mut listing = Listing::default();
     for index in 0..archive.len() {
         let wrong = |what: String| ImportError::File { path: path.into(), what };
         let mut member =
             archive.by_index(index).map_err(|e| wrong(format!("damaged: {e}; dump it again")))?;
         let name = member.name().map_err(|e| wrong(format!("a member without a readable name: {e}")))?;
         let name = name.into_owned();
-        let Some(key) = name.strip_suffix(".npy") else {
-            others.push(name);
-            continue;
-        };
-        let wrong = |what: String| ImportError::Array { path: path.into(), array: key.to_owned(), what };
-        let (declared, packed) = (member.size(), member.compressed_size());
-        match member.compression() {
-            CompressionMethod::Stored if packed == declared => {}
-            CompressionMethod::Deflated
-                if declared <= packed.saturating_mul(DEFLATE_RATIO_MAX).saturating_add(64) => {}
-            CompressionMethod::Stored | CompressionMethod::Deflated => {
-                return Err(wrong(format!("{packed} bytes cannot hold the {declared} that it claims")));
-            }
-            other => return Err(wrong(format!("compressed as {other}; numpy.savez does not do that"))),
+        // What torch.save writes is a zip file too.
+        if name == "data.pkl" || name.ends_with("/data.pkl") {
+            return Err(ImportError::Pickle { path: path.into() });
         }
-        let header = read_header(&mut member).map_err(wrong)?;
+        let (declared, packed) = (member.size(), member.compressed_size());
+        let method = member.compression();
+        let key = match name.strip_suffix(".npy") {
+            Some(key) => key.to_owned(),
+            // numpy.load goes by the signature where the name does not say it.
+            None if readable(method) && signed(&mut member) => {
+                drop(member);
+                let again = archive.by_index(index);
+                member = again.map_err(|e| wrong(format!("damaged: {e}; dump it again")))?;
+                name
+            }
+            None => {
+                listing.others.push(name);
+                continue;
+            }
+        };
+        let wrong = |what: String| ImportError::Array { path: path.into(), array: key.clone(), what };
+        if !readable(method) {
+            let what = format!("compressed as {method}; numpy.savez does not do that");
+            listing.refused.push((key, what));
+            continue;
+        }
+        let possible = match method {
+            CompressionMethod::Stored => packed == declared,
+            _ => declared <= packed.saturating_mul(DEFLATE_RATIO_MAX).saturating_add(64),
+        };
+        if !possible {
+            return Err(wrong(format!("{packed} bytes cannot hold the {declared} that it claims")));
+        }
+        let header = match read_header(&mut member) {
+            Ok(header) => header,
+            Err(HeaderError::Damaged(what)) => return Err(wrong(what)),
+            Err(HeaderError::Kind(what)) => {
+                listing.refused.push((key, what));
+                continue;
+            }
+        };
         // What the header itself took is not known here; an array longer than its member is cut short.
         if let Some(bytes) = header.bytes().filter(|&bytes| bytes > declared) {
             return Err(wrong(format!("it is cut short: {declared} of {bytes} bytes are there")));
         }
-        arrays.push(Array { key: key.to_owned(), header, place: index as u64 });
+        listing.arrays.push(Array { key, header, place: index as u64 });
     }
-    Ok((arrays, others))
+    Ok(listing)
 }
 
-fn tensors(path: &Path, file: &mut File) -> Result<Vec<Array>, ImportError> {
+fn readable(method: CompressionMethod) -> bool {
+    matches!(method, CompressionMethod::Stored | CompressionMethod::Deflated)
+}
+
+/// Whether an array's signature comes next.
+fn signed(reader: &mut impl Read) -> bool {
+    let mut start = [0; SIGNATURE.len()];
+    reader.read_exact(&mut start).is_ok_and(|()| start == *SIGNATURE)
+}
+
+fn tensors(path: &Path, file: &mut File) -> Result<Listing, ImportError> {
     let wrong = |what: String| ImportError::File { path: path.into(), what };
     let cut = |e: io::Error| match e.kind() {
         io::ErrorKind::UnexpectedEof => wrong("it is cut short: it ends within its header".to_owned()),
@@ -244,26 +293,40 @@ fn tensors(path: &Path, file: &mut File) -> Result<Vec<Array>, ImportError> {
         serde_json::from_slice(&text).map_err(|e| wrong(format!("no safetensors file: {e}")))?;
     let start = 8 + size;
     let there = length.saturating_sub(start);
-    let mut arrays = Vec::new();
+    let mut listing = Listing::default();
+    let mut last = 0;
     for key in metadata.offset_keys() {
         let Some(info) = metadata.info(&key) else { continue };
         let wrong = |what: String| ImportError::Array { path: path.into(), array: key.clone(), what };
-        let element = element(info.dtype).map_err(wrong)?;
+        let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+        last = last.max(end);
+        if end > there {
+            return Err(wrong(format!("the file is cut short: it ends at byte {there} of {end}")));
+        }
+        let element = match element(info.dtype) {
+            Ok(element) => element,
+            Err(what) => {
+                listing.refused.push((key, what));
+                continue;
+            }
+        };
         let shape = info.shape.iter().map(|&axis| axis as u64).collect();
         let header = ArrayHeader { element, shape, fortran: false };
-        let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
         if header.bytes() != end.checked_sub(begin) {
             return Err(wrong(format!(
                 "its bytes {begin}..{end} are not what its shape {:?} takes",
                 header.shape
             )));
         }
-        if end > there {
-            return Err(wrong(format!("the file is cut short: it ends at byte {there} of {end}")));
-        }
-        arrays.push(Array { key, header, place: start + begin });
+        listing.arrays.push(Array { key, header, place: start + begin });
     }
-    Ok(arrays)
+    if there > last {
+        return Err(wrong(format!(
+            "{} bytes follow its arrays, so it is no whole file; dump it again",
+            there - last
+        )));
+    }
+    Ok(listing)
 }
 
 fn element(dtype: Dtype) -> Result<Element, String> {

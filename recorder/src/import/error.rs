@@ -36,6 +36,16 @@ pub enum ImportError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file that PyTorch or Python pickled.
+    #[error(
+        "{}: this is a pickle, which runs code when it is read, so it is not read; \
+         save it with safetensors.torch.save_file or numpy.savez",
+        path.display()
+    )]
+    Pickle {
+        /// Which file.
+        path: PathBuf,
+    },
     /// An array of a dump that cannot be imported.
     #[error("{}: array `{array}`: {what}", path.display())]
     Array {

@@ -1,16 +1,16 @@
 //! The dumps of a folder: which files, which arrays, and what their names say.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use twinstep_traces::DType;
 
 use super::array::{ArrayHeader, Element};
-use super::dump::{Array, Dump, Format};
+use super::dump::{Array, Dump, Format, Listing};
 use super::error::ImportError;
 use super::map::Map;
-use super::names::{Recognised, Request, Step, by_pattern, plain, recognise, without_point};
+use super::names::{Recognised, Request, Step, by_pattern, no_step, plain, recognise, without_point};
 
 /// Folders within folders that are looked into.
 const DEPTH_MAX: usize = 8;
@@ -21,8 +21,9 @@ const COUNT_MAX: usize = 1 << 20;
 /// Extensions of files that PyTorch and Python pickle.
 const PICKLES: &[&str] = &["pt", "pth", "pkl", "pickle", "ckpt"];
 
-const INSTEAD: &str = "a pickle runs code when it is read, so it is not; save it with \
-                       safetensors.torch.save_file or numpy.savez";
+/// Extensions of packed files, and what unpacks them.
+const PACKED: &[(&str, &str)] =
+    &[("gz", "gunzip -k"), ("zst", "zstd -dk"), ("xz", "unxz -k"), ("bz2", "bunzip2 -k"), ("lz4", "unlz4")];
 
 /// A file with dumped arrays.
 #[derive(Debug)]
@@ -68,6 +69,50 @@ pub(super) struct Folder {
     pub(super) arrays: Vec<Located>,
     /// What was not imported, and why.
     pub(super) left_out: Vec<String>,
+    /// Keys and names that the map's `ignore` left out.
+    pub(super) ignored: BTreeSet<String>,
+}
+
+/// What a file is by its extension.
+enum Kind {
+    Dump(Format),
+    Pickle,
+    /// A dump or a pickle, packed; and what unpacks it.
+    Packed(&'static str),
+    Other,
+}
+
+impl Kind {
+    /// Of a file, and its path without the extensions that say so.
+    fn of(relative: &str) -> (Self, &str) {
+        let (stem, extension) = split(relative);
+        if let Some(format) = Format::of(extension) {
+            return (Kind::Dump(format), stem);
+        }
+        if PICKLES.iter().any(|pickle| extension.eq_ignore_ascii_case(pickle)) {
+            return (Kind::Pickle, stem);
+        }
+        let packed = PACKED.iter().find(|(packed, _)| extension.eq_ignore_ascii_case(packed));
+        match (packed, Kind::of_plain(stem)) {
+            (Some((_, tool)), Some(inner)) => (Kind::Packed(tool), inner),
+            _ => (Kind::Other, relative),
+        }
+    }
+
+    /// The path without its extension, if that is one of a dump or a pickle.
+    fn of_plain(relative: &str) -> Option<&str> {
+        let (stem, extension) = split(relative);
+        let pickle = PICKLES.iter().any(|pickle| extension.eq_ignore_ascii_case(pickle));
+        (pickle || Format::of(extension).is_some()).then_some(stem)
+    }
+}
+
+/// A path and its extension.
+fn split(relative: &str) -> (&str, &str) {
+    match relative.rsplit_once('.') {
+        Some((stem, extension)) if !extension.contains('/') => (stem, extension),
+        _ => (relative, ""),
+    }
 }
 
 /// A file before its arrays are known.
@@ -94,18 +139,20 @@ impl Folder {
             };
             return Err(wrong(what.to_owned()));
         }
-        let mut found = Vec::new();
-        walk(path, "", 0, &mut found)?;
-        found.sort();
-        let mut folder =
-            Folder { path: path.into(), files: Vec::new(), arrays: Vec::new(), left_out: Vec::new() };
-        let candidates = folder.candidates(&found, map)?;
-        let prefixes: BTreeSet<&str> = candidates
-            .iter()
-            .filter(|c| c.format != Format::Npy && c.said.step.is_some())
-            .map(|c| c.said.rest.as_str())
-            .collect();
-        let prefixed = prefixes.len() > 1;
+        let walked = Walk::over(path)?;
+        let mut folder = Folder {
+            path: path.into(),
+            files: Vec::new(),
+            arrays: Vec::new(),
+            left_out: walked.left_out,
+            ignored: BTreeSet::new(),
+        };
+        let candidates = folder.candidates(&walked.found, map)?;
+        // What differs in the names of a rank's files is a part of their buffers' names.
+        let mut rests: BTreeMap<Option<u32>, BTreeSet<&str>> = BTreeMap::new();
+        for candidate in candidates.iter().filter(|c| c.format != Format::Npy && c.said.step.is_some()) {
+            rests.entry(candidate.said.rank).or_default().insert(&candidate.said.rest);
+        }
         let mut seen: HashMap<&Recognised, &Path> = HashMap::new();
         for candidate in candidates.iter().filter(|c| c.said.step.is_some()) {
             if let Some(first) = seen.insert(&candidate.said, &candidate.path) {
@@ -117,15 +164,22 @@ impl Folder {
             }
         }
         for candidate in &candidates {
+            let prefixed = rests.get(&candidate.said.rank).is_some_and(|rests| rests.len() > 1);
             folder.enter(candidate, prefixed, map)?;
         }
         if folder.arrays.is_empty() {
-            return Err(wrong(match folder.left_out.first() {
-                Some(first) => format!(
+            let Some(first) = folder.left_out.first() else {
+                return Err(wrong("it holds no dump: .npz, .npy or .safetensors".to_owned()));
+            };
+            return Err(wrong(if candidates.is_empty() {
+                format!("it holds no dump, .npz, .npy or .safetensors (left out: {first})")
+            } else if candidates.iter().any(|c| c.said.step.is_some()) {
+                format!("its dumps hold nothing to import (left out: {first})")
+            } else {
+                format!(
                     "it holds no dump that says of which step it is (left out: {first}); \
-                                        name files like step_0007.npz, or say how with --map"
-                ),
-                None => "it holds no dump: .npz, .npy or .safetensors".to_owned(),
+                     name files like step_0007.npz, or say how with --map"
+                )
             }));
         }
         Ok(folder)
@@ -134,36 +188,45 @@ impl Folder {
     /// The files that may be dumps, and what their paths say.
     fn candidates(&mut self, found: &[String], map: &Map) -> Result<Vec<Candidate>, ImportError> {
         let mut candidates = Vec::new();
-        let mut pickles = Vec::new();
+        // What is a dump in a form that is not read.
+        let mut unread = Vec::new();
+        let mut stems = BTreeSet::new();
         for relative in found {
             let path = self.path.join(relative);
-            let (stem, extension) = match relative.rsplit_once('.') {
-                Some((stem, extension)) if !extension.contains('/') => (stem, extension),
-                _ => (relative.as_str(), ""),
-            };
+            let (kind, stem) = Kind::of(relative);
             let said = match &map.pattern {
                 Some(pattern) => by_pattern(pattern, relative)
                     .map_err(|what| ImportError::File { path: path.clone(), what })?,
                 None => Some(recognise(stem)),
             };
             let stepped = said.as_ref().is_some_and(|said| said.step.is_some());
-            match (Format::of(extension), said) {
-                (Some(format), Some(said)) => {
+            match (kind, said) {
+                (Kind::Dump(format), Some(said)) => {
+                    stems.insert(stem);
                     candidates.push(Candidate { path, relative: relative.clone(), format, said });
                 }
-                (Some(_), None) => self.left_out.push(format!("{relative}: the pattern does not match it")),
-                (None, _) if PICKLES.iter().any(|p| extension.eq_ignore_ascii_case(p)) => {
-                    pickles.push((path, relative, stepped));
+                (Kind::Dump(_), None) => {
+                    self.left_out.push(format!("{relative}: the pattern does not match it"));
                 }
-                (None, _) => self.left_out.push(format!("{relative}: no dump by its extension")),
+                (Kind::Pickle, _) => unread.push((path, relative, stem, stepped, None)),
+                (Kind::Packed(tool), _) => unread.push((path, relative, stem, stepped, Some(tool))),
+                (Kind::Other, _) => self.left_out.push(format!("{relative}: no dump by its extension")),
             }
         }
-        let refused = pickles.iter().find(|(_, _, stepped)| *stepped || candidates.is_empty());
-        if let Some((path, ..)) = refused {
-            let what = format!("this is a pickle: {INSTEAD}");
-            return Err(ImportError::File { path: path.clone(), what });
+        for (path, relative, stem, stepped, tool) in unread {
+            // What it was made into may lie beside it.
+            if !stems.contains(stem) && (stepped || candidates.is_empty()) {
+                return Err(match tool {
+                    Some(tool) => {
+                        let what = format!("it is packed; unpack it beside itself first ({tool})");
+                        ImportError::File { path, what }
+                    }
+                    None => ImportError::Pickle { path },
+                });
+            }
+            let what = if tool.is_some() { "packed" } else { "a pickle" };
+            self.left_out.push(format!("{relative}: {what}"));
         }
-        self.left_out.extend(pickles.iter().map(|(_, relative, _)| format!("{relative}: a pickle")));
         Ok(candidates)
     }
 
@@ -171,20 +234,42 @@ impl Folder {
     fn enter(&mut self, candidate: &Candidate, prefixed: bool, map: &Map) -> Result<(), ImportError> {
         let Candidate { path, relative, format, said } = candidate;
         if *format == Format::Npy && said.step.is_none() {
-            self.left_out.push(format!("{relative}: its name says no step"));
+            let why = no_step(split(relative).0);
+            self.left_out.push(format!("{relative}: {why}"));
             return Ok(());
         }
-        let (arrays, others) = Dump::open(path, *format)?.arrays()?;
+        let Listing { arrays, refused, others } = Dump::open(path, *format)?.list()?;
         self.left_out.extend(others.iter().map(|name| format!("{name} in {relative}: no array")));
+        if arrays.is_empty() && refused.is_empty() {
+            self.left_out.push(format!("{relative}: it holds no array"));
+        }
         let file = self.files.len();
-        let alone = arrays.len() == 1;
+        let alone = arrays.len() + refused.len() == 1;
         let before = self.arrays.len();
-        let mut strange = 0;
+        let mut strange = false;
+        for (key, what) in refused {
+            let own = recognise(&key);
+            if said.step.or(own.step).is_none() {
+                strange = true;
+                continue;
+            }
+            let of = if said.step.is_none() { own.rest.as_str() } else { key.as_str() };
+            let (name, _) = name_of(of, &said.rest, alone, prefixed, map);
+            if map.ignores(&key, &name) {
+                self.ignored.extend([key, name]);
+                continue;
+            }
+            let path = path.clone();
+            return Err(match key.is_empty() {
+                true => ImportError::File { path, what },
+                false => ImportError::Array { path, array: key, what },
+            });
+        }
         for array in arrays {
             // Without a step in its path a file is of the whole run, and its keys say the steps.
             let own = if said.step.is_none() { recognise(&array.key) } else { Recognised::default() };
             let Some(step) = said.step.or(own.step) else {
-                strange += 1;
+                strange = true;
                 continue;
             };
             let key = if said.step.is_none() { own.rest.as_str() } else { array.key.as_str() };
@@ -196,6 +281,7 @@ impl Folder {
                 Some(other) => other.to_owned(),
             };
             if map.ignores(&array.key, &name) {
+                self.ignored.extend([array.key, name]);
                 continue;
             }
             let dtype = map.dtype(&name);
@@ -218,8 +304,8 @@ impl Folder {
         if self.arrays.len() > COUNT_MAX {
             return Err(too_much(&self.path));
         }
-        if strange > 0 {
-            self.left_out.push(format!("{relative}: {strange} arrays whose names say no step"));
+        if strange {
+            self.left_out.push(format!("{relative}: no step in its name, nor in those of its arrays"));
         }
         if self.arrays.len() > before {
             self.files.push(Source { path: path.clone(), format: *format });
@@ -253,36 +339,69 @@ fn too_much(path: &Path) -> ImportError {
     ImportError::TooMuch { path: path.into(), what }
 }
 
-/// Adds the files under a folder, from it on, hidden ones aside.
-fn walk(root: &Path, inner: &str, depth: usize, found: &mut Vec<String>) -> Result<(), ImportError> {
-    let folder = root.join(inner);
-    let wrong = |e: std::io::Error| ImportError::Folder { path: folder.clone(), what: e.to_string() };
-    if depth > DEPTH_MAX {
-        return Err(ImportError::Folder {
-            path: folder,
-            what: format!("more than {DEPTH_MAX} folders deep"),
-        });
+/// The files under a folder, from it on, hidden ones aside. Links are followed.
+struct Walk<'a> {
+    root: &'a Path,
+    found: Vec<String>,
+    /// What is no file that can be read, and why.
+    left_out: Vec<String>,
+    /// Entries looked at.
+    count: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn over(root: &'a Path) -> Result<Self, ImportError> {
+        let mut walk = Walk { root, found: Vec::new(), left_out: Vec::new(), count: 0 };
+        let real = fs::canonicalize(root)
+            .map_err(|e| ImportError::Folder { path: root.into(), what: e.to_string() })?;
+        walk.enter("", &mut vec![real])?;
+        walk.found.sort();
+        walk.left_out.sort();
+        Ok(walk)
     }
-    for entry in fs::read_dir(&folder).map_err(wrong)? {
-        let entry = entry.map_err(wrong)?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else {
-            let what = format!("{} is not UTF-8; rename it", name.display());
-            return Err(ImportError::Folder { path: folder.clone(), what });
-        };
-        if name.starts_with('.') {
-            continue;
+
+    /// `above` are the real paths of this folder, last, and of those that led to it.
+    fn enter(&mut self, inner: &str, above: &mut Vec<PathBuf>) -> Result<(), ImportError> {
+        let folder = self.root.join(inner);
+        let wrong = |what: String| ImportError::Folder { path: folder.clone(), what };
+        if above.len() > DEPTH_MAX + 1 {
+            return Err(wrong(format!("more than {DEPTH_MAX} folders deep; name one further in")));
         }
-        let relative = if inner.is_empty() { name.to_owned() } else { format!("{inner}/{name}") };
-        // A link to a folder is not followed: it may lead back.
-        if entry.file_type().map_err(wrong)?.is_dir() {
-            walk(root, &relative, depth + 1, found)?;
-        } else if entry.path().is_file() {
-            found.push(relative);
+        for entry in fs::read_dir(&folder).map_err(|e| wrong(e.to_string()))? {
+            let entry = entry.map_err(|e| wrong(e.to_string()))?;
+            self.count += 1;
+            if self.count > COUNT_MAX {
+                return Err(too_much(self.root));
+            }
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                let shown = Path::new(&name).display().to_string();
+                if matches!(Kind::of(&name.to_string_lossy()).0, Kind::Other) {
+                    self.left_out.push(format!("{shown}: its name is not UTF-8"));
+                    continue;
+                }
+                return Err(wrong(format!("{shown} is not UTF-8; rename it")));
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let relative = if inner.is_empty() { name.to_owned() } else { format!("{inner}/{name}") };
+            match fs::metadata(entry.path()) {
+                Ok(at) if at.is_file() => self.found.push(relative),
+                Ok(at) if at.is_dir() => {
+                    let real = fs::canonicalize(entry.path()).map_err(|e| wrong(e.to_string()))?;
+                    if above.contains(&real) {
+                        self.left_out.push(format!("{relative}: a link back to a folder that it is in"));
+                        continue;
+                    }
+                    above.push(real);
+                    self.enter(&relative, above)?;
+                    above.pop();
+                }
+                Ok(_) => self.left_out.push(format!("{relative}: neither a file nor a folder")),
+                Err(_) => self.left_out.push(format!("{relative}: a link that leads nowhere")),
+            }
         }
-        if found.len() > COUNT_MAX {
-            return Err(too_much(root));
-        }
+        Ok(())
     }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The map file: what the names of a dump mean where they do not say so themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use regex::Regex;
@@ -61,6 +61,26 @@ pub(super) struct RunText {
     pub(super) rows: u32,
 }
 
+/// A pattern of names: `*` stands for any run of characters, `?` for one.
+#[derive(Debug)]
+struct Glob {
+    written: String,
+    regex: Regex,
+}
+
+impl Glob {
+    fn new(written: &str) -> Result<Self, String> {
+        let pattern = regex::escape(written).replace(r"\*", ".*").replace(r"\?", ".");
+        let regex =
+            Regex::new(&format!("(?s)^{pattern}$")).map_err(|_| "this pattern is too large".to_owned())?;
+        Ok(Glob { written: written.to_owned(), regex })
+    }
+
+    fn is_match(&self, name: &str) -> bool {
+        self.regex.is_match(name)
+    }
+}
+
 /// A map file, checked.
 #[derive(Debug, Default)]
 pub(super) struct Map {
@@ -71,11 +91,11 @@ pub(super) struct Map {
     /// Whether the first step of a request is a prefill.
     pub(super) prefill: Option<bool>,
     /// Arrays that are left out.
-    ignore: Vec<Regex>,
+    ignore: Vec<Glob>,
     /// Buffers by key.
     pub(super) names: HashMap<String, String>,
-    roles: Vec<(Regex, Role)>,
-    dtypes: Vec<(Regex, DType)>,
+    roles: Vec<(Glob, Role)>,
+    dtypes: Vec<(Glob, DType)>,
     /// By number or id.
     pub(super) requests: BTreeMap<String, RequestText>,
     pub(super) run: RunText,
@@ -122,7 +142,7 @@ impl Map {
         map.ignore = written
             .ignore
             .iter()
-            .map(|g| glob(g.get_ref()).map_err(|e| at(g, e)))
+            .map(|g| Glob::new(g.get_ref()).map_err(|e| at(g, e)))
             .collect::<Result<_, _>>()?;
         for (key, name) in written.names {
             if super::names::plain(name.get_ref()) != *name.get_ref() || name.get_ref().is_empty() {
@@ -146,31 +166,44 @@ impl Map {
                     return Err(at(&role, what));
                 }
             };
-            map.roles.push((glob(pattern.get_ref()).map_err(|e| at(&pattern, e))?, found));
+            map.roles.push((Glob::new(pattern.get_ref()).map_err(|e| at(&pattern, e))?, found));
         }
         let mut dtypes: Vec<_> = written.dtypes.into_iter().collect();
         dtypes.sort_by_key(|(pattern, _)| pattern.span().start);
         for (pattern, dtype) in dtypes {
-            const ALL: [DType; 9] = [
-                DType::F32,
-                DType::F16,
-                DType::Bf16,
-                DType::I64,
-                DType::I32,
-                DType::U32,
-                DType::U64,
-                DType::U8,
-                DType::Bool,
-            ];
-            let Some(found) = ALL.into_iter().find(|d| d.name() == dtype.get_ref()) else {
-                let names = ALL.map(DType::name).join(", ");
+            let Some(found) = DType::ALL.into_iter().find(|d| d.name() == dtype.get_ref()) else {
+                let names = DType::ALL.map(DType::name).join(", ");
                 return Err(at(&dtype, format!("`{}` is no element type: {names}", dtype.get_ref())));
             };
-            map.dtypes.push((glob(pattern.get_ref()).map_err(|e| at(&pattern, e))?, found));
+            map.dtypes.push((Glob::new(pattern.get_ref()).map_err(|e| at(&pattern, e))?, found));
         }
         map.requests =
             written.requests.into_iter().map(|(name, request)| (name.into_inner(), request)).collect();
         Ok(map)
+    }
+
+    /// What it says of things that are not there: mostly slips of the pen.
+    pub(super) fn idle(
+        &self,
+        buffers: &BTreeSet<&str>,
+        ignored: &BTreeSet<&str>,
+        requests: &BTreeSet<String>,
+    ) -> Vec<String> {
+        let mut idle: Vec<String> = Vec::new();
+        let unnamed = self.names.iter().filter(|(_, name)| !buffers.contains(name.as_str()));
+        idle.extend(unnamed.map(|(key, _)| format!("`{key}` of [names]")));
+        idle.sort();
+        let roles = self.roles.iter().map(|(glob, _)| ("[roles]", glob, buffers));
+        let dtypes = self.dtypes.iter().map(|(glob, _)| ("[dtypes]", glob, buffers));
+        let ignore = self.ignore.iter().map(|glob| ("ignore", glob, ignored));
+        for (of, glob, names) in ignore.chain(roles).chain(dtypes) {
+            if !names.iter().any(|name| glob.is_match(name)) {
+                idle.push(format!("`{}` of {of}", glob.written));
+            }
+        }
+        let unknown = self.requests.keys().filter(|label| !requests.contains(*label));
+        idle.extend(unknown.map(|label| format!("[requests.{label}]")));
+        idle.iter().map(|what| format!("{what} in the map is about nothing in these dumps")).collect()
     }
 
     /// Whether an array is left out, by its key or its name.
@@ -202,12 +235,6 @@ fn pattern(text: &str) -> Result<Regex, String> {
         return Err(r"the pattern has no group `step`: write (?<step>\d+)".to_owned());
     }
     Ok(pattern)
-}
-
-/// `*` stands for any run of characters, `?` for one.
-fn glob(text: &str) -> Result<Regex, String> {
-    let pattern = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
-    Regex::new(&format!("(?s)^{pattern}$")).map_err(|_| "this pattern is too large".to_owned())
 }
 
 #[cfg(test)]

@@ -2,18 +2,28 @@
 //!
 //! | written | means |
 //! | --- | --- |
-//! | `step7`, `step_0007`, `decode-12`, `iter3`, `token5`, or a number by itself | the step |
-//! | `prefill` | the step before the first numbered one |
+//! | `step7`, `step_0007`, `decode-12`, `iter3`, `token5`, `pass=4`, or a number by itself | the step |
+//! | `prefill`, `prefill_0` | the step before the first numbered one |
 //! | `r2`, `req2`, `request_2` | the request |
 //! | `rank1`, `rank_1` | the rank |
 //! | `before`, `after` | the point |
 //!
-//! Words end at `/`, `.`, `_` and `-`. What is left over names a buffer.
+//! Words end at `/`, `.`, `_`, `-`, `=`, `,` and spaces. The number of a layer (`layers.3`) is no step. What is left
+//! over names a buffer.
 
 use regex::Regex;
 
 /// Words before the number of a step.
-const STEP_WORDS: &[&str] = &["step", "decode", "iter", "iteration", "token"];
+const STEP_WORDS: &[&str] = &["step", "decode", "iter", "iteration", "token", "pass"];
+
+/// Words whose number says which part of a model or machine, so that it is not the step.
+const PART_WORDS: &[&str] = &[
+    "layer", "layers", "block", "blocks", "head", "heads", "expert", "experts", "stage", "tp", "pp", "dp",
+    "ep", "gpu", "cuda", "device", "pid",
+];
+
+/// What ends a word.
+const SEPARATORS: [char; 7] = ['/', '.', '_', '-', '=', ',', ' '];
 
 /// Words before the number of a request; the first only directly before it.
 const REQUEST_WORDS: &[&str] = &["r", "req", "request"];
@@ -60,6 +70,11 @@ pub(super) fn recognise(text: &str) -> Recognised {
     found.request = take_number(&mut words, REQUEST_WORDS, &["r"]).map(Request::Number);
     found.step = take_number(&mut words, STEP_WORDS, &[]).map(Step::Number);
     if found.step.is_none() {
+        // Where decode steps count from 0, `prefill_0` is not the first of them.
+        let number = take_number(&mut words, &["prefill"], &[]);
+        found.step = number.map(|n| if n == 0 { Step::Prefill } else { Step::Number(n) });
+    }
+    if found.step.is_none() {
         found.step = take_bare_number(&mut words).map(Step::Number);
     }
     if found.step.is_none() && words.iter().any(|w| !w.used && w.text.eq_ignore_ascii_case("prefill")) {
@@ -89,7 +104,7 @@ pub(super) fn recognise(text: &str) -> Recognised {
 fn split(text: &str) -> Vec<Word<'_>> {
     let mut words = Vec::new();
     let (mut separator, mut start) = ("", 0);
-    for (at, _) in text.match_indices(['/', '.', '_', '-']).chain([(text.len(), "")]) {
+    for (at, _) in text.match_indices(SEPARATORS).chain([(text.len(), "")]) {
         if at > start {
             words.push(Word { separator, text: &text[start..at], used: false });
         }
@@ -129,14 +144,20 @@ fn take_number(words: &mut [Word<'_>], names: &[&str], only_glued: &[&str]) -> O
     None
 }
 
+/// Words that are a number by themselves, other than that of a part.
+fn bare_numbers(words: &[Word<'_>]) -> Vec<usize> {
+    let part = |i: usize| PART_WORDS.iter().any(|part| part.eq_ignore_ascii_case(words[i].text));
+    let bare = |&i: &usize| !words[i].used && number(words[i].text).is_some() && !(i > 0 && part(i - 1));
+    (0..words.len()).filter(bare).collect()
+}
+
 /// A number by itself, where there is one only: of the words between slashes, else of all.
 fn take_bare_number(words: &mut [Word<'_>]) -> Option<u32> {
     let whole = |i: usize| {
         let begins = i == 0 || words[i].separator == "/";
         begins && words.get(i + 1).is_none_or(|next| next.separator == "/")
     };
-    let numbers: Vec<usize> =
-        (0..words.len()).filter(|&i| !words[i].used && number(words[i].text).is_some()).collect();
+    let numbers = bare_numbers(words);
     let between: Vec<usize> = numbers.iter().copied().filter(|&i| whole(i)).collect();
     let i = match (&between[..], &numbers[..]) {
         ([i], _) | ([], [i]) => *i,
@@ -144,6 +165,15 @@ fn take_bare_number(words: &mut [Word<'_>]) -> Option<u32> {
     };
     words[i].used = true;
     number(words[i].text)
+}
+
+/// Why a name says no step.
+pub(super) fn no_step(text: &str) -> &'static str {
+    if bare_numbers(&split(text)).len() > 1 {
+        "its name has several numbers, and no word such as `step` before one of them"
+    } else {
+        "its name says no step"
+    }
 }
 
 /// What a pattern of the user's finds in a path; `None` where it does not match.
@@ -175,10 +205,12 @@ pub(super) fn by_pattern(pattern: &Regex, path: &str) -> Result<Option<Recognise
     }))
 }
 
-/// A key without a point at its end, and the point: `last_codes.before`.
+/// A key without a point at its end or beginning, and the point: `last_codes.before`, `before/last_codes`.
 pub(super) fn without_point(key: &str) -> (&str, Option<&str>) {
+    const BETWEEN: [char; 3] = ['.', '/', ':'];
     for point in ["before", "after"] {
-        let name = key.strip_suffix(point).and_then(|name| name.strip_suffix(['.', '/', ':']));
+        let end = key.strip_suffix(point).and_then(|name| name.strip_suffix(BETWEEN));
+        let name = end.or_else(|| key.strip_prefix(point).and_then(|name| name.strip_prefix(BETWEEN)));
         if let Some(name) = name.filter(|name| !name.is_empty()) {
             return (name, Some(point));
         }
@@ -243,6 +275,17 @@ mod tests {
             ("step1_prefill", "s1 | "),
             ("step2_decode.hidden", "s2 | hidden"),
             ("decode_step_4", "s4 | "),
+            ("prefill_0", "sprefill | "),
+            ("prefill0/hidden", "sprefill | hidden"),
+            ("prefill_1", "s1 | "),
+            ("my dump step 1 hidden states", "s1 | my dump hidden states"),
+            ("step=3/name=kv", "s3 | name=kv"),
+            ("TP0_PP0_Rank1_pid99/Pass00003", "s3 rank1 | TP0_PP0_pid99"),
+            ("decode.17.layer3.k", "s17 | layer3.k"),
+            ("model.layers.0.attn.out.3", "s3 | model.layers.0.attn.out"),
+            ("model.layers.0.k", "| model.layers.0.k"),
+            ("layer_2/0007", "s7 | layer_2"),
+            ("0/1", "| 0.1"),
             ("weights", "| weights"),
             ("kv.0.1", "| kv.0.1"),
             ("stepped7", "| stepped7"),
@@ -269,7 +312,11 @@ mod tests {
         assert_eq!(without_point("last_codes.before"), ("last_codes", Some("before")));
         assert_eq!(without_point("x:after"), ("x", Some("after")));
         assert_eq!(without_point("the_day_after"), ("the_day_after", None));
+        assert_eq!(without_point("before/h"), ("h", Some("before")));
+        assert_eq!(without_point("after.x"), ("x", Some("after")));
+        assert_eq!(without_point("afterwards.x"), ("afterwards.x", None));
         assert_eq!(without_point(".before"), (".before", None));
+        assert!(no_step("0/1").contains("several numbers") && !no_step("layers.1").contains("several"));
         assert_eq!(plain("params['k v']/x@1"), "params__k_v__.x_1");
         assert_eq!(plain("größe.0"), "größe.0");
     }

@@ -16,14 +16,38 @@ const DEPTH_MAX: usize = 8;
 /// Axes of an array at most, which is NumPy's own limit.
 const AXES_MAX: usize = 64;
 
+/// What every array begins with.
+pub(super) const SIGNATURE: &[u8; 6] = b"\x93NUMPY";
+
+/// Why an array is not read, in words.
+#[derive(Debug)]
+pub(super) enum HeaderError {
+    /// It is no whole array.
+    Damaged(String),
+    /// It is one, of a kind that is not read.
+    Kind(String),
+}
+
+impl HeaderError {
+    pub(super) fn into_words(self) -> String {
+        let (HeaderError::Damaged(what) | HeaderError::Kind(what)) = self;
+        what
+    }
+}
+
 /// Reads the header and leaves the reader at the array's first byte.
 ///
 /// # Errors
-/// What is wrong, in words; `Err(Ok(error))` where the reader failed.
-pub(super) fn read_header(reader: &mut impl Read) -> Result<ArrayHeader, String> {
+/// The reader failed, or this is no array that is read.
+pub(super) fn read_header(reader: &mut impl Read) -> Result<ArrayHeader, HeaderError> {
+    let text = read_text(reader).map_err(HeaderError::Damaged)?;
+    parse(&text)
+}
+
+fn read_text(reader: &mut impl Read) -> Result<Vec<u8>, String> {
     let mut start = [0; 8];
     exact(reader, &mut start)?;
-    if &start[..6] != b"\x93NUMPY" {
+    if start[..6] != *SIGNATURE {
         return Err("no NumPy array: it does not begin with the signature of one".to_owned());
     }
     let length = match start[6] {
@@ -46,7 +70,7 @@ pub(super) fn read_header(reader: &mut impl Read) -> Result<ArrayHeader, String>
     }
     let mut text = vec![0; length];
     exact(reader, &mut text)?;
-    parse(&text)
+    Ok(text)
 }
 
 fn exact(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), String> {
@@ -56,8 +80,9 @@ fn exact(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), String> {
     })
 }
 
-fn parse(text: &[u8]) -> Result<ArrayHeader, String> {
-    let strange = || "its header is no dict of descr, fortran_order and shape".to_owned();
+fn parse(text: &[u8]) -> Result<ArrayHeader, HeaderError> {
+    let damaged = |what: &str| HeaderError::Damaged(what.to_owned());
+    let strange = || damaged("its header is no dict of descr, fortran_order and shape");
     let mut depth = 0usize;
     for byte in text {
         match byte {
@@ -77,23 +102,25 @@ fn parse(text: &[u8]) -> Result<ArrayHeader, String> {
         of_name.next().map(|(_, value)| value)
     };
     let element = match entry("descr") {
-        Some(Value::String(descr)) => element(descr)?,
+        Some(Value::String(descr)) => element(descr).map_err(HeaderError::Kind)?,
         Some(_) => {
-            return Err("its elements are records (a structured dtype); save each field by itself".to_owned());
+            let what = "its elements are records (a structured dtype); save each field by itself";
+            return Err(HeaderError::Kind(what.to_owned()));
         }
         None => return Err(strange()),
     };
     let Some(Value::Boolean(fortran)) = entry("fortran_order") else { return Err(strange()) };
     let Some(Value::Tuple(axes) | Value::List(axes)) = entry("shape") else { return Err(strange()) };
     if axes.len() > AXES_MAX {
-        return Err(format!("it has {} axes, more than {AXES_MAX}", axes.len()));
+        return Err(HeaderError::Kind(format!("it has {} axes, more than {AXES_MAX}", axes.len())));
     }
     let axis = |axis: &Value| match axis {
         Value::Integer(n) => u64::try_from(n.clone()).ok(),
         _ => None,
     };
     let shape = axes.iter().map(axis).collect::<Option<Vec<u64>>>();
-    let shape = shape.ok_or("its shape holds something other than numbers from 0 to 2^64")?;
+    let shape =
+        shape.ok_or_else(|| damaged("its shape holds something other than numbers from 0 to 2^64"))?;
     Ok(ArrayHeader { element, shape, fortran: *fortran })
 }
 
@@ -143,7 +170,7 @@ mod tests {
         let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
         bytes.extend((text.len() as u16).to_le_bytes());
         bytes.extend(text.as_bytes());
-        read_header(&mut &bytes[..])
+        read_header(&mut &bytes[..]).map_err(HeaderError::into_words)
     }
 
     #[test]
@@ -180,8 +207,9 @@ mod tests {
         assert!(header("{'descr': '<f4'").unwrap_err().contains("header"));
         let mut huge = b"\x93NUMPY\x02\x00".to_vec();
         huge.extend(u32::MAX.to_le_bytes());
-        assert!(read_header(&mut &huge[..]).unwrap_err().contains("claims 4294967295 bytes"));
-        assert!(read_header(&mut &huge[..7]).unwrap_err().contains("cut short"));
+        let damaged = |bytes: &[u8]| read_header(&mut &bytes[..]).unwrap_err().into_words();
+        assert!(damaged(&huge).contains("claims 4294967295 bytes"));
+        assert!(damaged(&huge[..7]).contains("cut short"));
     }
 
     /// A product of axes that no number holds is the caller's to see, not a panic.

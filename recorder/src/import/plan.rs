@@ -132,6 +132,11 @@ impl Numbering {
         self.ids.binary_search(&id).ok().map(|i| i as u32 + 1)
     }
 
+    /// What a map may call the requests.
+    pub(super) fn labels(&self, plan: &Plan) -> BTreeSet<String> {
+        plan.requests.iter().map(|request| self.label(request.request)).collect()
+    }
+
     /// What the map calls a request.
     fn label(&self, request: u32) -> String {
         match self.ids.get(request as usize - 1) {
@@ -201,8 +206,12 @@ impl Plan {
                 } else {
                     String::new()
                 };
+                let left_out = match folder.left_out.first() {
+                    Some(first) => format!(" (left out: {first})"),
+                    None => String::new(),
+                };
                 let what = format!(
-                    "{missing}{of}: not dumped; dump again, or import what there is with --allow-gaps"
+                    "{missing}{of}: not dumped{left_out}; dump again, or import what there is with --allow-gaps"
                 );
                 return Err(ImportError::MissingSteps { path: folder.path.clone(), what });
             }
@@ -228,7 +237,24 @@ impl Plan {
             plan.steps.push(PlannedStep { request, step, kind, missing, allocated, points: planned });
         }
         plan.notes = plan.incomplete();
+        plan.notes.extend(plan.halves());
         Ok(plan)
+    }
+
+    /// What to write where 16 bits without a name are bfloat16, as they mostly are: NumPy has none for it.
+    fn halves(&self) -> Option<String> {
+        let nameless = |opaque: &str| ["void16", "uint16"].contains(&opaque);
+        let buffers = self.buffers.iter().filter(|b| b.opaque.as_deref().is_some_and(nameless));
+        let names: BTreeSet<&str> = buffers.map(|b| b.name.as_str()).collect();
+        let first = names.first()?;
+        let more = match names.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "{first}{more}: 16 bits without a type; if they are bfloat16, `[dtypes]` and `\"{first}\" = \"bf16\"` \
+             in a --map say so"
+        ))
     }
 
     /// Buffers that some points of a kind cover and others do not.

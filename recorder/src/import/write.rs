@@ -11,6 +11,7 @@ use twinstep_traces::{
 use super::dump::Dump;
 use super::error::ImportError;
 use super::folder::Folder;
+use super::place::passing;
 use super::plan::{Plan, PlannedArray, PlannedBuffer, PlannedStep};
 
 /// Bytes of a chunk of every buffer.
@@ -25,7 +26,7 @@ const NOT_RECORDED: &str = "what ran in this step (it was imported from dumps)";
 /// What is said of the time before the first step.
 const NOT_KNOWN_BEFORE: &str = "what ran before the first step (it was imported from dumps)";
 
-/// A trace under a passing name, whole.
+/// A trace under a passing name, whole and synced.
 pub(super) struct Written {
     pub(super) file: NamedTempFile,
     pub(super) bytes: u64,
@@ -43,13 +44,7 @@ pub(super) fn write(
     progress: &mut dyn FnMut(),
 ) -> Result<Written, ImportError> {
     let failed = |e: std::io::Error| ImportError::Output { path: target.into(), what: e.to_string() };
-    let beside = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".twinstep-import-");
-    #[cfg(unix)]
-    // As any new file: what the user's mask leaves of it.
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder.tempfile_in(beside).map_err(failed)?;
+    let file = passing(target).map_err(failed)?;
     let storage = FileStorage::new(file.as_file().try_clone().map_err(failed)?);
     let wrong = |e: WriteError| ImportError::output(target, e);
     let mut writing = Writing {
@@ -70,6 +65,7 @@ pub(super) fn write(
         progress();
     }
     writing.writer.finish().map_err(wrong)?;
+    file.as_file().sync_all().map_err(failed)?;
     let bytes = file.as_file().metadata().map_err(failed)?.len();
     Ok(Written { file, bytes })
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use serde::Serialize;
+use twinstep_traces::Trace;
 
 use crate::assertion::policy::PolicyError;
 use crate::diff::{Element, FirstDifference};
+use crate::foreign::{is_foreign, tells_what_ran};
+use crate::next::{print_command, quoted};
 use crate::number::Number;
 use crate::value::Value;
 use crate::{At, ReplayError};
@@ -52,6 +55,8 @@ pub struct AssertReport {
     /// Whether every rule can fail; where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTestReport>,
+    #[serde(skip)]
+    pub(crate) reach: Reach,
 }
 
 /// A condition without which passing means nothing.
@@ -234,35 +239,62 @@ pub enum SelfTestState {
     NoMatch,
 }
 
+/// What can be done with a pair beyond comparing it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Its steps can be executed again.
+    #[default]
+    Executed,
+    /// What another engine ran is recorded on a side at least: causes can be named.
+    Explained,
+    /// Nothing of what ran is recorded.
+    Compared,
+}
+
+impl Reach {
+    /// Of a pair.
+    ///
+    /// # Errors
+    /// [`ReplayError::Read`].
+    pub(crate) fn of(a: &Trace, b: &Trace) -> Result<Self, ReplayError> {
+        if !is_foreign(a.run()) && !is_foreign(b.run()) {
+            return Ok(Reach::Executed);
+        }
+        Ok(if tells_what_ran(a)? || tells_what_ran(b)? { Reach::Explained } else { Reach::Compared })
+    }
+}
+
 impl AssertReport {
     /// The commands that say more about a failure, for traces at these paths.
     pub fn next_commands(&self, a: &str, b: &str) -> Vec<String> {
         if self.passes {
             return Vec::new();
         }
+        let mut next = vec![format!("twinstep diff {} {}", quoted(a), quoted(b))];
         // In order of time, whichever rule it was.
         let key = |d: &Divergence| (d.request, d.step);
         let failed = self.rules.iter().filter_map(|rule| rule.first.as_ref()).min_by_key(|d| key(d));
-        let at = failed.map(Divergence::at).or_else(|| {
-            let step = |first: &FirstDifference| (first.phase != Some("codec")).then_some(first.step);
-            self.first.as_ref().map(|first| At { request: first.request, step: step(first) })
-        });
-        let at = at.unwrap_or(At { request: 1, step: Some(1) });
+        let step = |first: &FirstDifference| (first.phase != Some("codec")).then_some(first.step);
+        let (at, print) = match (failed, &self.first) {
+            (Some(d), _) => {
+                let index = d.element.as_ref().map_or(&[][..], |element| &element.index);
+                (d.at(), print_command(a, &d.buffer, index, d.at(), &d.point))
+            }
+            (None, Some(first)) => {
+                let at = At { request: first.request, step: step(first) };
+                (at, print_command(a, &first.buffer, &first.element.index, at, &first.point))
+            }
+            // No place differs: the runs are unlike as a whole, which is what the guards say.
+            (None, None) => return next,
+        };
         let (a, b) = (quoted(a), quoted(b));
-        vec![
-            format!("twinstep diff {a} {b}"),
-            format!("twinstep step {a} {b} --at {at}"),
-            format!("twinstep explain {a} {b}"),
-        ]
-    }
-}
-
-/// A path as a shell takes it for one word.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./+=:,@%".contains(c);
-    if !path.is_empty() && path.chars().all(plain) {
-        path.to_owned()
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
+        next.extend(match self.reach {
+            Reach::Executed => {
+                [format!("twinstep step {a} {b} --at {at}"), format!("twinstep explain {a} {b}")]
+            }
+            Reach::Explained => [print, format!("twinstep explain {a} {b}")],
+            Reach::Compared => [print, format!("twinstep {a} {b}")],
+        });
+        next
     }
 }

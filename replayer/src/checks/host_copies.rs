@@ -41,6 +41,8 @@ pub(super) enum Fate {
     Moved(u64),
     /// The host copied nothing at all before the launch, as in a dummy run.
     Nothing,
+    /// It was made on this stream, the launch on that one, and it took effect while the launch ran.
+    Raced(u32, u32),
 }
 
 /// A launch that was given what the one before it had.
@@ -68,20 +70,17 @@ struct Input {
     window: Window,
     /// The last launch that read it, until a snapshot shows what that left.
     launched: Option<(GraphId, u64)>,
-    /// Graphs that change it themselves.
-    fed_back: BTreeSet<GraphId>,
-    /// Its memory was given back, or its name means other memory.
-    gone: bool,
 }
 
 /// What happened to an input since the last launch that read it.
 #[derive(Debug, Clone, Default)]
 struct Window {
-    /// Copies from the host, and the lowest offset of one.
+    /// Copies from the host, and the offset of the first.
     copies: u32,
     first: u64,
-    /// The step record of the last of them.
+    /// The step record and the stream of the last of them.
     index: u32,
+    stream: u32,
     /// Anything else that may write it.
     others: BTreeSet<String>,
     /// Something was not recorded.
@@ -99,8 +98,10 @@ struct Read {
     version: u64,
     /// A snapshot shows what the launch was given.
     known: bool,
-    /// A snapshot shows that the launch left it as it was.
-    kept: bool,
+    /// Whether it was as it had been when a snapshot showed it next.
+    kept: Option<bool>,
+    /// Of the launch.
+    stream: u32,
     /// The last copy to it before was in the step before.
     ahead: bool,
     /// Copies from the host to it that came later in the step.
@@ -112,7 +113,8 @@ struct Read {
 /// Decode steps in a row in which a graph was launched after a copy to an input.
 struct Series {
     steps: u32,
-    last: u32,
+    /// Request and step of the last of them.
+    last: (u32, u32),
     version: u64,
     first: u64,
     copies: u32,
@@ -135,7 +137,6 @@ pub(super) struct HostCopies {
     inputs: BTreeMap<BufferId, Input>,
     /// The inputs that each graph reads, with the first node that has the address.
     graphs: BTreeMap<GraphId, Rc<Vec<(BufferId, Bound)>>>,
-    request: u32,
     series: BTreeMap<(BufferId, GraphId), Series>,
     reads: BTreeMap<(BufferId, GraphId), Read>,
     /// Copies from the host since the last graph launch.
@@ -206,8 +207,6 @@ impl HostCopies {
                 shown: None,
                 window: Window::default(),
                 launched: None,
-                fed_back: BTreeSet::new(),
-                gone: false,
             };
             copies.inputs.insert(BufferId(id), input);
         }
@@ -228,13 +227,12 @@ impl HostCopies {
         }
         let trace = timeline.trace();
         match event.what {
-            What::Begin => self.begin(event),
+            What::Begin => self.begin(),
             What::Foreign(item, None) => match from_host(item) {
                 Some((target, bytes)) => self.copied(event, target, bytes),
                 None => self.ran(trace, item),
             },
             What::Gap => self.inputs.values_mut().for_each(|input| input.window.gap = true),
-            What::Free(buffer) | What::Allocate(buffer) => self.owner(trace, event, buffer),
             What::Point(point) => self.point(trace, event, point)?,
             What::GraphLaunch(graph) => self.launch(trace, event, graph)?,
             What::End if event.step.kind == StepKind::Decode => return Ok(self.end(event)),
@@ -248,15 +246,9 @@ impl HostCopies {
         (std::mem::take(&mut self.suspects).into_iter().map(|suspect| suspect.judged).collect(), self.cut)
     }
 
-    fn begin(&mut self, event: &Event<'_>) {
+    fn begin(&mut self) {
         self.reads.clear();
         self.launched = false;
-        let other = event.step.request != self.request;
-        // What happens between steps ends no series.
-        if event.step.kind != StepKind::Setup && (other || event.step.kind != StepKind::Decode) {
-            self.request = event.step.request;
-            self.series.clear();
-        }
     }
 
     fn copied(&mut self, event: &Event<'_>, target: u64, bytes: u64) {
@@ -267,9 +259,11 @@ impl HostCopies {
         for (&buffer, input) in self.inputs.iter_mut().filter(|(_, i)| target < i.end && end > i.start) {
             let offset = target.saturating_sub(input.start);
             let window = &mut input.window;
-            window.first = if window.copies == 0 { offset } else { window.first.min(offset) };
+            if window.copies == 0 {
+                window.first = offset;
+            }
             window.copies += 1;
-            window.index = event.index;
+            (window.index, window.stream) = (event.index, event.stream);
             // What the last launch left can no longer be told.
             input.launched = None;
             let of_buffer = (buffer, GraphId(0))..=(buffer, GraphId(u32::MAX));
@@ -296,20 +290,6 @@ impl HostCopies {
         }
     }
 
-    /// Memory was given or given back.
-    fn owner(&mut self, trace: &Trace, event: &Event<'_>, buffer: BufferId) {
-        let (Some(record), Some((start, end))) = (trace.buffer(buffer), range(trace, buffer)) else { return };
-        let freed = matches!(event.what, What::Free(_));
-        for (&id, input) in &mut self.inputs {
-            let overlaps = start < input.end && input.start < end;
-            if id == buffer {
-                input.gone = freed;
-            } else if freed && overlaps || !freed && trace.buffer(id).is_some_and(|b| b.name == record.name) {
-                input.gone = true;
-            }
-        }
-    }
-
     fn point(&mut self, trace: &Trace, event: &Event<'_>, point: &PointRecord) -> Result<(), ReplayError> {
         for change in trace.changes(point.snapshot)? {
             let Some(input) = self.inputs.get_mut(&change.buffer) else { continue };
@@ -319,15 +299,10 @@ impl HostCopies {
         }
         for buffer in trace.covered(point.snapshot)? {
             let Some(input) = self.inputs.get_mut(&buffer) else { continue };
-            // After something ran, what is not recorded may still come before the next launch.
-            if !point.point.ends_with(".after") {
-                input.shown = Some((event.index, event.item));
-            }
+            input.shown = Some((event.index, event.item));
             let Some((graph, version)) = input.launched.take() else { continue };
-            if input.version != version {
-                input.fed_back.insert(graph);
-            } else if let Some(read) = self.reads.get_mut(&(buffer, graph)) {
-                read.kept = true;
+            if let Some(read) = self.reads.get_mut(&(buffer, graph)) {
+                read.kept = Some(input.version == version);
             }
         }
         Ok(())
@@ -363,14 +338,15 @@ impl HostCopies {
             let Some(input) = self.inputs.get_mut(buffer) else { continue };
             let window = std::mem::take(&mut input.window);
             input.launched = Some((graph, input.version));
-            let known = input.shown == Some((event.index, event.item)) && !input.gone;
+            let known = input.shown == Some((event.index, event.item));
             let (version, targets) = (input.version, &self.given);
             self.reads.entry((*buffer, graph)).or_insert_with(|| {
                 let mut spot = Spot::of(event);
                 spot.node = Some(node.node);
                 let (node, targets) = (node.name(graph), targets.clone());
                 let ahead = window.copies > 0 && window.index < event.index;
-                Read { spot, node, window, version, known, kept: false, ahead, late: 0, targets }
+                let stream = event.stream;
+                Read { spot, node, window, version, known, kept: None, stream, ahead, late: 0, targets }
             });
         }
         Ok(())
@@ -378,7 +354,7 @@ impl HostCopies {
 
     /// A decode step has ended.
     fn end(&mut self, event: &Event<'_>) -> Vec<Judged> {
-        let (step, mut judged) = (event.step.step, Vec::new());
+        let (at, mut judged) = ((event.step.request, event.step.step), Vec::new());
         // Where steps are guessed, a late copy is counted to the next step: that has one too many.
         for Suspect { judged: one, graph, copies } in std::mem::take(&mut self.suspects) {
             let read = self.reads.get(&(one.buffer, graph));
@@ -388,11 +364,19 @@ impl HostCopies {
         let mut said: Vec<(u64, u64)> = Vec::new();
         for ((buffer, graph), read) in std::mem::take(&mut self.reads) {
             let Some(input) = self.inputs.get(&buffer) else { continue };
-            let before = self.series.remove(&(buffer, graph)).filter(|s| s.last + 1 == step);
-            let sound = read.known && !read.window.gap && !input.fed_back.contains(&graph);
+            let in_a_row = |s: &Series| s.last.0 == at.0 && s.last.1.checked_add(1) == Some(at.1);
+            let before = self.series.remove(&(buffer, graph)).filter(in_a_row);
+            let sound = read.known && !read.window.gap;
             if read.window.copies > 0 {
-                if sound && read.kept {
-                    self.series.insert((buffer, graph), Series::after(before, &read, step));
+                let streams = (read.window.stream, read.stream);
+                let raced = |s: &Series| streams.0 != streams.1 && s.is_expected(&read);
+                if sound && read.kept == Some(true) {
+                    self.series.insert((buffer, graph), Series::after(before, &read, at));
+                } else if let Some(series) = before.filter(|s| sound && read.kept == Some(false) && raced(s))
+                {
+                    let fate = Fate::Raced(streams.0, streams.1);
+                    let (spot, node, steps) = (read.spot, read.node, series.steps);
+                    judged.push(Judged { fate, spot, buffer, node, steps });
                 }
                 continue;
             }
@@ -408,7 +392,7 @@ impl HostCopies {
                 Fate::Missing | Fate::Nothing => {
                     self.suspects.push(Suspect { judged: one, graph, copies: series.copies });
                 }
-                Fate::Late | Fate::Moved(_) => judged.push(one),
+                Fate::Late | Fate::Moved(_) | Fate::Raced(..) => judged.push(one),
             }
         }
         self.ever.extend(self.given.iter().map(|(target, _)| *target));
@@ -442,7 +426,7 @@ impl HostCopies {
 
 impl Series {
     /// One more step with a copy: the series goes on, or begins anew.
-    fn after(before: Option<Series>, read: &Read, step: u32) -> Series {
+    fn after(before: Option<Series>, read: &Read, last: (u32, u32)) -> Series {
         let window = &read.window;
         // The first launch of a request finds what was copied for a prefill as well.
         let goes_on = |s: &Series| {
@@ -454,7 +438,7 @@ impl Series {
             None => (1, window.others.clone()),
         };
         let (version, first, copies, ahead) = (read.version, window.first, window.copies, read.ahead);
-        Series { steps, last: step, version, first, copies, ahead, others, targets: read.targets.clone() }
+        Series { steps, last, version, first, copies, ahead, others, targets: read.targets.clone() }
     }
 
     /// Whether a launch without a copy was given the same as the last one, where another value was to be expected.

@@ -125,7 +125,7 @@ impl Check for MissingHostWrite {
 fn foreign(timeline: &Timeline<'_>, judged: &Judged, found: &mut Found) {
     let (label, steps) = (timeline.label(judged.buffer), judged.steps);
     let (check, message) = match judged.fate {
-        Fate::Late => return,
+        Fate::Late | Fate::Raced(..) => return,
         Fate::Missing => (
             &CHECK,
             format!(

@@ -73,15 +73,7 @@ pub(super) fn investigate(
         report.evidence.push(Evidence { what, at: place.clone(), node: None, text });
     };
     if let Some(first) = report.first.clone() {
-        let index: Vec<String> = first.element.index.iter().map(u64::to_string).collect();
-        let text = format!(
-            "{}[{}] is {} in A, {} in B at {}",
-            first.buffer,
-            index.join(","),
-            first.a,
-            first.b,
-            first.point
-        );
+        let text = format!("{first} at {}", first.point);
         note(report, "first-difference", text);
     }
     for text in located.describe(a, b)? {

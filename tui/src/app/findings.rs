@@ -1,7 +1,7 @@
 //! Reports of the cause search, the checks and the history as lines to look at, each with the place it
 //! speaks of.
 
-use twinstep_replayer::{At, ExplainReport, Finding, HistoryReport, HistoryWriter, Kind};
+use twinstep_replayer::{At, ExplainReport, Finding, HistoryReport, HistoryWriter, Kind, Twins};
 use twinstep_traces::{StepKind, Trace};
 
 use super::work::Side;
@@ -31,6 +31,15 @@ pub(crate) struct Findings {
     pub(crate) headline: String,
     pub(crate) good: bool,
     pub(crate) lines: Vec<Line>,
+}
+
+impl Findings {
+    /// Takes jumps to where places of run B are shown.
+    pub(crate) fn show(&mut self, twins: &Twins) {
+        for jump in self.lines.iter_mut().filter_map(|line| line.jump.as_mut()) {
+            jump.at = jump.at.map(|at| twins.shown(at));
+        }
+    }
 }
 
 fn plain(text: String) -> Line {
@@ -85,9 +94,10 @@ pub(crate) fn of_explain(report: &ExplainReport, traces: [&Trace; 2]) -> Finding
     section(&mut lines, "patched, and innocent", patched.map(row).collect());
     let sets = report.ambiguous.iter().map(|set| plain(set.join(" ")));
     section(&mut lines, "each of these would do", sets.collect());
+    let twins = Twins::of(traces[0], traces[1]);
     let found = report.findings.iter().map(|f| {
         let s = side(f.side);
-        finding(&f.finding, s, traces[s as usize])
+        finding(&f.finding, s, traces[s as usize], &twins)
     });
     section(&mut lines, "findings", found.collect());
     let proofs = report.causes.iter().flat_map(|c| &c.proof).map(|p| {
@@ -110,11 +120,12 @@ pub(crate) fn of_explain(report: &ExplainReport, traces: [&Trace; 2]) -> Finding
     Findings { headline: format!("verdict: {}{run}{proven}", verdict.kind), good, lines }
 }
 
-fn finding(finding: &Finding, side: Side, trace: &Trace) -> Line {
+fn finding(finding: &Finding, side: Side, trace: &Trace, twins: &Twins) -> Line {
     let index = trace.find_step(finding.request, finding.step).ok().flatten();
     let kind = index.and_then(|index| trace.step(index).ok()).map(|step| step.kind);
     let step = (kind != Some(StepKind::Codec)).then_some(finding.step);
     let at = (finding.step > 0).then_some(At { request: finding.request, step });
+    let at = at.map(|at| if side == Side::B { twins.shown(at) } else { at });
     let place = at.map_or("set-up".to_owned(), |at| format!("step {at}"));
     let jump = at.map(|at| Jump {
         at: Some(at),
@@ -126,11 +137,15 @@ fn finding(finding: &Finding, side: Side, trace: &Trace) -> Line {
 }
 
 /// What checks and rules find on each run.
-pub(crate) fn of_check(found: &[(Side, Vec<Finding>)], traces: [Option<&Trace>; 2]) -> Findings {
+pub(crate) fn of_check(
+    found: &[(Side, Vec<Finding>)],
+    traces: [Option<&Trace>; 2],
+    twins: &Twins,
+) -> Findings {
     let mut lines = Vec::new();
     for (side, findings) in found {
         let Some(trace) = traces[*side as usize] else { continue };
-        lines.extend(findings.iter().map(|f| finding(f, *side, trace)));
+        lines.extend(findings.iter().map(|f| finding(f, *side, trace, twins)));
     }
     let headline = match lines.len() {
         0 => "checks and rules find nothing".to_owned(),

@@ -174,7 +174,6 @@ fn compared(app: &mut App, report: &DiffReport) {
             });
             let at = place.map(|row| row.at);
             app.first = at.map(|at| (at, first.buffer.clone(), first.element.flat));
-            let index: Vec<String> = first.element.index.iter().map(u64::to_string).collect();
             let phase = first.phase.map_or(String::new(), |p| format!(" {p},"));
             let place = at.map_or(first.step.to_string(), |at| at.to_string());
             let after = match first.point.as_str() {
@@ -184,12 +183,8 @@ fn compared(app: &mut App, report: &DiffReport) {
             };
             let forked = if forked > 0 { format!(", then {forked} forked") } else { String::new() };
             let text = format!(
-                "first difference: step {place},{phase} {}[{}] is {} in A, {} in B{after}; {diverged} of {steps} \
-                 steps differ{forked}",
-                crate::failure::escape(&first.buffer),
-                index.join(","),
-                first.a,
-                first.b
+                "first difference: step {place},{phase} {}{after}; {diverged} of {steps} steps differ{forked}",
+                crate::failure::escape(&first.to_string())
             );
             Message { text, bad: true }
         }
@@ -197,10 +192,7 @@ fn compared(app: &mut App, report: &DiffReport) {
             text: format!("identical: {steps} steps, 0 differing bits at every common point"),
             bad: false,
         },
-        None => Message {
-            text: "no common point differs, but not all steps are on both sides".to_owned(),
-            bad: true,
-        },
+        None => Message { text: crate::failure::escape(&report.without_first()), bad: true },
     };
     if !app.moved
         && let Some((at, _, _)) = app.first.clone()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use twinstep_replayer as replayer;
 use twinstep_replayer::{
     At, Beside, CodeGrid, DiffReport, Distance, ExplainOptions, Finding, HistoryOptions, KvMap, ReplayError,
-    Rerun, Sound, StepReport, Summary,
+    Rerun, Sound, StepReport, Summary, Twins,
 };
 use twinstep_traces::{BufferId, DType, Trace};
 
@@ -275,6 +275,24 @@ impl Bench {
         self.traces.lock().unwrap_or_else(PoisonError::into_inner)[side as usize].clone()
     }
 
+    /// How requests are numbered here, where there are two runs.
+    fn twins(&self) -> Twins {
+        match self.pair() {
+            Ok((a, b)) => Twins::of(&a, &b),
+            Err(_) => Twins::default(),
+        }
+    }
+
+    /// A place of the UI's, as a side numbers its requests.
+    fn own(&self, side: Side, at: At) -> At {
+        if side == Side::B { self.twins().in_b(at) } else { at }
+    }
+
+    /// As a side numbers a request of the UI's.
+    fn own_request(&self, side: Side, request: u32) -> u32 {
+        self.own(side, At { request, step: None }).request
+    }
+
     fn a(&self) -> Done<Arc<Trace>> {
         self.trace(Side::A).ok_or_else(|| "there is no trace".to_owned())
     }
@@ -297,7 +315,11 @@ impl Bench {
             };
             run_info(&trace, path).map(Some)
         };
-        Ok([run(Side::A)?, run(Side::B)?])
+        let mut runs = [run(Side::A)?, run(Side::B)?];
+        if let Some(b) = &mut runs[1] {
+            show_as_a(b, &self.twins());
+        }
+        Ok(runs)
     }
 
     /// Does a job. `cancelled` is looked at where a job can stop early.
@@ -309,7 +331,12 @@ impl Bench {
             Job::Follow => self.follow().map(|runs| Output::Follow(runs.map(Box::new))),
             Job::Compare => {
                 let (a, b) = self.pair()?;
-                replayer::diff(&a, &b, &[]).map(|r| Output::Compare(Box::new(r))).map_err(text)
+                let mut report = replayer::diff(&a, &b, &[]).map_err(text)?;
+                let twins = Twins::of(&a, &b);
+                for step in report.steps.iter_mut().filter(|s| s.state == replayer::StepState::OnlyB) {
+                    step.request = twins.shown(At { request: step.request, step: None }).request;
+                }
+                Ok(Output::Compare(Box::new(report)))
             }
             Job::Beside(at) => {
                 let b = self.trace(Side::B);
@@ -322,7 +349,7 @@ impl Bench {
                     let Some((trace, upto)) = self.trace(side).zip(launches[side as usize]) else {
                         return Ok(None);
                     };
-                    let memory = replayer::memory_inside(&trace, at, upto, &self.weights);
+                    let memory = replayer::memory_inside(&trace, self.own(side, at), upto, &self.weights);
                     memory.map(|m| Some(Arc::new(m))).map_err(text)
                 };
                 Ok(Output::Memory { at, shown, memory: [one(Side::A)?, one(Side::B)?] })
@@ -330,6 +357,7 @@ impl Bench {
             Job::Outcome { at, side, patches } => self.outcome(at, side, patches),
             Job::Codes(request) => {
                 let grid = |side: Side| {
+                    let request = self.own_request(side, request);
                     self.trace(side).map(|t| replayer::code_grid(&t, request)).transpose().map_err(text)
                 };
                 Ok(Output::Codes { request, grids: [grid(Side::A)?, grid(Side::B)?] })
@@ -341,6 +369,7 @@ impl Bench {
             Job::Sound(request) => {
                 let one = |side: Side| -> Done<Option<Arc<Sound>>> {
                     let Some(trace) = self.trace(side) else { return Ok(None) };
+                    let request = self.own_request(side, request);
                     replayer::sound(&trace, request).map(|s| s.map(Arc::new)).map_err(text)
                 };
                 Ok(Output::Sound { request, sounds: [one(Side::A)?, one(Side::B)?] })
@@ -359,8 +388,13 @@ impl Bench {
             Job::History { side, at, element, after } => {
                 let trace = self.trace(side).ok_or_else(|| format!("there is no run {}", side.name()))?;
                 let options = HistoryOptions { after, ..HistoryOptions::default() };
-                let report = replayer::history(&trace, &element, at, options).map_err(text)?;
-                Ok(Output::History(findings::of_history(&report, side, &trace)))
+                let report =
+                    replayer::history(&trace, &element, self.own(side, at), options).map_err(text)?;
+                let mut found = findings::of_history(&report, side, &trace);
+                if side == Side::B {
+                    found.show(&self.twins());
+                }
+                Ok(Output::History(found))
             }
             Job::Explain => {
                 let (a, b) = self.pair()?;
@@ -375,7 +409,7 @@ impl Bench {
                 if let Some(b) = &b {
                     found.push((Side::B, self.findings(b).map_err(text)?));
                 }
-                Ok(Output::Check(findings::of_check(&found, [Some(&a), b.as_deref()])))
+                Ok(Output::Check(findings::of_check(&found, [Some(&a), b.as_deref()], &self.twins())))
             }
         }
     }
@@ -429,6 +463,7 @@ impl Bench {
         let mut whole = true;
         for side in [Side::A, Side::B] {
             let i = side as usize;
+            let at = self.own(side, window.at);
             let Some((trace, id)) = self.trace(side).zip(window.ids[i]) else {
                 missing[i] = "it has no such buffer".to_owned();
                 continue;
@@ -448,7 +483,7 @@ impl Bench {
                 all[from..to].to_vec()
             };
             let recorded = |point: &str| -> Done<Option<Vec<u8>>> {
-                let Ok(Some(snapshot)) = replayer::snapshot_at(&trace, window.at, point) else {
+                let Ok(Some(snapshot)) = replayer::snapshot_at(&trace, at, point) else {
                     return Ok(None);
                 };
                 replayer::read_elements(&trace, snapshot, id, window.start, count).map_err(text)
@@ -497,6 +532,19 @@ impl Bench {
             whole,
             missing,
         })
+    }
+}
+
+/// Numbers B's requests as the UI does, and says so where they have other numbers in B.
+fn show_as_a(b: &mut RunInfo, twins: &Twins) {
+    for step in &mut b.steps {
+        step.at = twins.shown(step.at);
+    }
+    let renumbered: Vec<String> =
+        twins.renumbered().take(8).map(|(own, shown)| format!("its {own} is shown as {shown}")).collect();
+    if !renumbered.is_empty() {
+        let words = format!("matched by id or prompt: {}", renumbered.join(", "));
+        b.about.insert(1.min(b.about.len()), ("requests".to_owned(), words));
     }
 }
 

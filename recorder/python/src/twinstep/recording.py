@@ -214,8 +214,9 @@ class Recording:
 
     @staticmethod
     def _check_name(name: str) -> None:
-        if not isinstance(name, str) or not name or "\0" in name or "@" in name:
-            raise ValueError(f"{name!r} is no name of a buffer: text without @")
+        controls = isinstance(name, str) and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
+        if not isinstance(name, str) or not name or controls or "@" in name:
+            raise ValueError(f"{name!r} is no name of a buffer: text without @ and control characters")
 
     # What happens.
 

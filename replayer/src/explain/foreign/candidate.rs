@@ -28,21 +28,23 @@ pub(super) struct Candidate {
 }
 
 /// Mechanisms that checks find in one run.
-const BY_CHECK: [Kind; 6] = [
+const BY_CHECK: [Kind; 7] = [
     Kind::StaleBinding,
     Kind::UnlaunchedCapture,
     Kind::UseAfterFree,
     Kind::AliasedMemory,
     Kind::MissingHostWrite,
     Kind::LateHostWrite,
+    Kind::UnorderedWriters,
 ];
 
 /// The more a mechanism says of where and how, the earlier it comes.
-const BY_SPECIFICITY: [Kind; 9] = [
+const BY_SPECIFICITY: [Kind; 10] = [
     Kind::AliasedMemory,
     Kind::UseAfterFree,
     Kind::StaleBinding,
     Kind::UnlaunchedCapture,
+    Kind::UnorderedWriters,
     Kind::LateHostWrite,
     Kind::MissingHostWrite,
     Kind::FrozenArgument,
@@ -120,7 +122,9 @@ pub(super) fn by_checks(
         let concerned = match found.finding.kind {
             Kind::UnlaunchedCapture => place(found) == now,
             // What the host lacks to write differs before the launch that reads it.
-            Kind::MissingHostWrite | Kind::LateHostWrite => place(found) == now && (ran || differs),
+            Kind::MissingHostWrite | Kind::LateHostWrite | Kind::UnorderedWriters => {
+                place(found) == now && (ran || differs)
+            }
             // Memory that somebody else owns may be written by them at any time.
             Kind::AliasedMemory => ran,
             // What was so for longer without a difference is not what makes one now.

@@ -12,7 +12,7 @@ use super::located::Located;
 use super::unwritten::only;
 use crate::ReplayError;
 use crate::between::{Intervals, Ran};
-use crate::checks::bindings::range;
+use crate::checks::bindings::{bound, range};
 use crate::explain::family::Side;
 use crate::kind::Kind;
 
@@ -59,7 +59,21 @@ fn advanced(trace: &Trace, buffer: BufferId) -> Result<bool, ReplayError> {
     Ok(false)
 }
 
-/// The run that lacks copies which the other one makes. It fits if all buffers that differ lack one.
+/// Whether a graph that a step launches has an address within a buffer.
+fn needed(trace: &Trace, record: usize, buffer: BufferId) -> Result<bool, ReplayError> {
+    let Some((start, end)) = range(trace, buffer) else { return Ok(false) };
+    for item in &trace.program(trace.step(record)?.program)?.items {
+        if let Item::GraphLaunch { graph, .. } = item
+            && bound(trace, *graph)?.iter().any(|b| start <= b.address && b.address < end)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The run that lacks copies which the other one makes. It fits if all buffers that differ lack one, and graphs of
+/// the step have the addresses of all of them.
 ///
 /// # Errors
 /// [`ReplayError::Read`].
@@ -67,7 +81,7 @@ pub(super) fn lacking(a: &Trace, b: &Trace, located: &Located) -> Result<Vec<Can
     let mut found = Vec::new();
     for (side, own, other) in [(Side::A, a, b), (Side::B, b, a)] {
         let index = usize::from(side == Side::B);
-        let (mut missing, mut late) = (Vec::new(), BTreeSet::new());
+        let (mut missing, mut late, mut needs) = (Vec::new(), BTreeSet::new(), true);
         for name in &located.differing {
             let (Some(mine), Some(theirs)) = (only(own, name), only(other, name)) else { continue };
             let here = copied(own, &located.ran[index], mine)?;
@@ -82,6 +96,7 @@ pub(super) fn lacking(a: &Trace, b: &Trace, located: &Located) -> Result<Vec<Can
             }
             missing.push(name.clone());
             let Some((record, position)) = located.end[index] else { continue };
+            needs &= needed(own, record, mine)?;
             let (Some(range), step) = (range(own, mine), own.step(record)?) else { continue };
             let after = own.program(step.program)?;
             if after.items.iter().skip(position as usize).any(|item| copies_to(item, range)) {
@@ -107,7 +122,8 @@ pub(super) fn lacking(a: &Trace, b: &Trace, located: &Located) -> Result<Vec<Can
             ),
         };
         let graph = located.graphs(side).first().copied();
-        let fits = missing.len() == located.differing.len();
+        let fits = needs && missing.len() == located.differing.len();
+        let text = if needs { text } else { format!("{text}; no graph of the step has its address") };
         let (buffers, arguments) = (missing, Vec::new());
         found.push(Candidate { kind, side, graph, node: None, buffers, arguments, fits, text });
     }

@@ -5,6 +5,8 @@
 //! was left, changes what is launched. It fits where steps before and after it agree and the other run does in this
 //! step what it does in the others; or where nothing that is recorded ran or changed at all. Otherwise it is possible.
 
+use std::collections::BTreeSet;
+
 use twinstep_traces::{GraphId, Item, StepKind, Trace};
 
 use super::candidate::Candidate;
@@ -18,9 +20,11 @@ use crate::kind::Kind;
 const AROUND: u32 = 8;
 
 /// What a step launches.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Launched {
     graphs: Vec<GraphId>,
+    /// Graphs that it captures, or that are others from here on as they were changed in place.
+    captured: BTreeSet<GraphId>,
     /// Kernels outside graphs, with their dimensions.
     kernels: Vec<(String, [u32; 3], [u32; 3])>,
     gap: bool,
@@ -36,6 +40,7 @@ fn launched(trace: &Trace, at: At) -> Result<Option<Launched>, ReplayError> {
     for item in &trace.program(step.program)?.items {
         match item {
             Item::GraphLaunch { graph, .. } => launched.graphs.push(*graph),
+            Item::Capture { graph } => drop(launched.captured.insert(*graph)),
             Item::Opaque(kernel) => {
                 launched.kernels.push((kernel.kernel.clone(), kernel.grid, kernel.block));
             }
@@ -77,7 +82,8 @@ impl Around {
     fn is_steady(&self) -> bool {
         let something = !self.now.graphs.is_empty() || !self.now.kernels.is_empty();
         let around = || self.before.iter().chain(&self.after);
-        something && around().count() >= 2 && around().all(|l| *l == self.now)
+        let same = |l: &Launched| l.graphs == self.now.graphs && l.kernels == self.now.kernels;
+        something && around().count() >= 2 && around().all(same)
     }
 }
 
@@ -99,6 +105,8 @@ pub(super) fn other_launches(
         if own.now.graphs == usual {
             continue;
         }
+        // What differs before the launch is not what the launch makes different.
+        let arises = located.after_launch;
         let steady = again && around[1 - index].as_ref().is_some_and(Around::is_steady);
         let name = |graph: GraphId| match trace.graph(graph).map_or("", |g| g.label.as_str()) {
             "" => format!("graph {}", graph.0),
@@ -115,7 +123,9 @@ pub(super) fn other_launches(
             (Some(_), Some(&instead)) => {
                 let text =
                     format!("{} is launched, where {elsewhere} launch {}", names(&new), names(&lacking));
-                (Kind::WrongDispatch, instead, steady, text)
+                // What was captured for this step was not chosen from what there was.
+                let chosen = !own.now.captured.contains(&instead);
+                (Kind::WrongDispatch, instead, steady && arises && chosen, text)
             }
             (Some(&left_out), None) => {
                 // Kernels that ran one by one in its place may not be recorded, but change something.
@@ -130,7 +140,7 @@ pub(super) fn other_launches(
                     ),
                     false => format!("{} is not launched, where {elsewhere} launch it", names(&lacking)),
                 };
-                (Kind::MissingLaunch, left_out, nothing && again, text)
+                (Kind::MissingLaunch, left_out, nothing && again && arises, text)
             }
             _ => continue,
         };

@@ -23,6 +23,8 @@ pub(super) struct Located {
     graphs: [BTreeSet<u32>; 2],
     /// Buffers that snapshots show to have changed in between, on each side.
     pub(super) changed: [BTreeSet<BufferId>; 2],
+    /// The first point with a difference is one after something ran.
+    pub(super) after_launch: bool,
     /// The step record and program item at which it ends, on each side.
     pub(super) end: [Option<(usize, u32)>; 2],
     /// Names of the buffers that differ there.
@@ -92,7 +94,8 @@ impl Located {
         }
         let from = common.and_then(|(i, _)| ia.list.get(i)).map(|b| b.to.name());
         let to = ia.list.get(end_a).map_or(String::new(), |b| b.to.name());
-        Ok(Located { from, to, ran, graphs, changed, end: ends, differing, launches })
+        let after_launch = !point.ends_with(".before");
+        Ok(Located { from, to, ran, graphs, changed, after_launch, end: ends, differing, launches })
     }
 
     /// Numbers of the graphs that one side launched there.

@@ -53,6 +53,10 @@ fn tells(candidate: &Candidate, at: At) -> String {
             "r.reexecute({step}, patch={{\"{bare}\": the other run's value}}) in the process of {run} must give the other \
              run's results"
         ),
+        Kind::UnorderedWriters => {
+            "with an event after the copy that the launch's stream waits for, the difference must be gone"
+                .to_owned()
+        }
         Kind::FrozenArgument => {
             let argument = candidate.arguments.first().map_or("the argument", String::as_str);
             format!(
