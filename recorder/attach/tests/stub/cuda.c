@@ -557,7 +557,6 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuStreamWaitEvent", 3020, 0, cuStreamWaitEvent},
     {"cuStreamBeginCapture", 10010, 0, cuStreamBeginCapture_v2},
     {"cuStreamEndCapture", 10000, 0, cuStreamEndCapture},
-    {"cuGraphInstantiate", 12000, 0, cuGraphInstantiateWithFlags},
     {"cuGraphInstantiate", 11000, 0, cuGraphInstantiate_v2},
     {"cuGraphInstantiateWithFlags", 11040, 0, cuGraphInstantiateWithFlags},
     {"cuGraphLaunch", 10000, 1, cuGraphLaunch_ptsz},

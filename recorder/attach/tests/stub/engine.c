@@ -46,7 +46,7 @@ typedef void *Handle;
     f(cuStreamWaitEvent, cuStreamWaitEvent, (Handle, Handle, unsigned)) \
     f(cuStreamBeginCapture, cuStreamBeginCapture_v2, (Handle, int)) \
     f(cuStreamEndCapture, cuStreamEndCapture, (Handle, Handle *)) \
-    f(cuGraphInstantiate, cuGraphInstantiateWithFlags, (Handle *, Handle, uint64_t)) \
+    f(cuGraphInstantiateWithFlags, cuGraphInstantiateWithFlags, (Handle *, Handle, uint64_t)) \
     f(cuGraphLaunch, cuGraphLaunch, (Handle, Handle)) \
     f(cuGraphExecDestroy, cuGraphExecDestroy, (Handle)) \
     f(cuGraphDestroy, cuGraphDestroy, (Handle)) \
@@ -158,7 +158,7 @@ static Handle captured(void (*what)(Handle), Handle on) {
     ok(cuStreamBeginCapture_(on, 0));
     what(on);
     ok(cuStreamEndCapture_(on, &graph));
-    ok(cuGraphInstantiate_(&exec, graph, 0));
+    ok(cuGraphInstantiateWithFlags_(&exec, graph, 0));
     ok(cuGraphDestroy_(graph));
     return exec;
 }
