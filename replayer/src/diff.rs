@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{BufferId, BufferRecord, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
@@ -98,6 +98,9 @@ pub struct FirstDifference {
     pub a: Value,
     /// Its value in B.
     pub b: Value,
+    /// Type and shape of the buffer in A and in B, where they are not the same: nothing else is compared then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forms: Option<[String; 2]>,
 }
 
 /// Place of an element.
@@ -131,6 +134,9 @@ impl fmt::Display for FirstDifference {
     /// `hidden[0,17] is 1 in A, 2 in B`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let index: Vec<String> = self.element.index.iter().map(u64::to_string).collect();
+        if let Some([a, b]) = &self.forms {
+            return write!(f, "{} is {a} in A, {b} in B", self.buffer);
+        }
         write!(f, "{}[{}] is {} in A, {} in B", self.buffer, index.join(","), self.a, self.b)
     }
 }
@@ -416,8 +422,12 @@ fn first_element(
 ) -> Result<Option<FirstDifference>, ReplayError> {
     let Some(record) = a.buffer(ia) else { return Ok(None) };
     let (x, y) = (a.read_buffer(sa, ia)?.unwrap_or_default(), b.read_buffer(sb, ib)?.unwrap_or_default());
-    let values = Value::all(record.dtype, &x).zip(Value::all(record.dtype, &y)).enumerate();
-    let found = values.into_iter().find(|(_, (x, y))| x.bits() != y.bits());
+    let Some(other) = b.buffer(ib) else { return Ok(None) };
+    let form = |record: &BufferRecord| format!("{} {:?}", record.dtype.name(), record.shape);
+    let forms =
+        ((record.dtype, &record.shape) != (other.dtype, &other.shape)).then(|| [form(record), form(other)]);
+    let mut values = Value::all(record.dtype, &x).zip(Value::all(other.dtype, &y)).enumerate();
+    let found = values.find(|(_, (x, y))| forms.is_some() || x.bits() != y.bits());
     Ok(found.map(|(flat, (a_value, b_value))| {
         let index = index_of(flat as u64, &record.shape);
         FirstDifference {
@@ -428,11 +438,12 @@ fn first_element(
             point: String::new(),
             buffer: record.name.clone(),
             generation: record.generation,
-            generation_b: b.buffer(ib).map_or(0, |b| b.generation),
+            generation_b: other.generation,
             row: index.first().copied().filter(|_| has_rows(a, record)),
             element: Element { index, flat: flat as u64 },
             a: a_value,
             b: b_value,
+            forms,
         }
     }))
 }

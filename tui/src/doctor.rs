@@ -72,6 +72,9 @@ fn look<B: Backend + 'static>(backend: Result<B, twinstep_kernels::Error>) -> De
 /// The oldest driver whose graphs can be read: 12.0.
 const OLDEST_DRIVER: u32 = 12000;
 
+/// From here on the driver tells the sizes of kernels' parameters (`cuFuncGetParamInfo`): 12.4.
+const TELLS_PARAMETERS: u32 = 12040;
+
 fn attaching(wanted: Option<&OsString>) -> Attach {
     let mut report = Attach { available: true, lines: Vec::new() };
     let told = |failure: &Failure| match &failure.hint {
@@ -86,6 +89,10 @@ fn attaching(wanted: Option<&OsString>) -> Attach {
                     Ok(version) if version >= OLDEST_DRIVER => {
                         let (major, minor) = (version / 1000, version % 1000 / 10);
                         report.lines.push(format!("libcuda.so.1 is there, for CUDA {major}.{minor}"));
+                        if version < TELLS_PARAMETERS {
+                            let lack = "before 12.4 it does not tell what graphs point to: name what is to be watched";
+                            report.lines.push(lack.to_owned());
+                        }
                     }
                     Ok(version) => {
                         report.available = false;

@@ -216,3 +216,26 @@ fn a_run_without_steps_has_the_rank_that_its_notes_tell() {
     let trace = Engine::new("graph", 0x7f10_0000_0000, 3).finish();
     assert_eq!((trace.step_count(), twinstep_replayer::rank(&trace).unwrap()), (0, 3));
 }
+
+#[test]
+fn a_buffer_of_another_type_or_shape_is_told_as_such() {
+    let run = |dtype, elements| {
+        let mut e = Engine::new("eager", 0x7f10_0000_0000, 0);
+        let (_, memory) = e.segment(1024, None);
+        e.watch("hidden", dtype, elements, memory);
+        // The same bytes in all runs: as f32 and as i32 they are other values.
+        e.memory.set_f32(memory, 0, 1.0);
+        e.end_set_up();
+        e.request(1, "r", &[1]);
+        e.begin(1, 1);
+        e.end();
+        e.finish()
+    };
+    let wide = run(DType::F32, 16);
+    for (other, form) in [(run(DType::I32, 16), "i32 [16]"), (run(DType::F32, 8), "f32 [8]")] {
+        let first = diff(&wide, &other, &[]).unwrap().first.unwrap();
+        assert_eq!(first.to_string(), format!("hidden is f32 [16] in A, {form} in B"));
+        assert_eq!(first.a.to_string(), "1");
+    }
+    assert!(diff(&wide, &run(DType::F32, 16), &[]).unwrap().first.is_none());
+}

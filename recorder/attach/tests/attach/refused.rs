@@ -75,6 +75,12 @@ fn doctor_says_whether_attaching_can_work() {
     let line = |word: &str| run.stdout.lines().any(|line| line.contains(word));
     assert!(line("attach yes") && line("libcuda.so.1 is there, for CUDA 12.4"), "{run:#?}");
     assert!(line("sh can be attached to"), "{run:#?}");
+    assert!(!line("before 12.4"), "{run:#?}");
+    for (version, word) in [("12020", "before 12.4 it does not tell"), ("11040", "too old: CUDA 11.4")] {
+        let mut older = twinstep(folder.path(), &["doctor"]);
+        let older: Run = older.env("STUB_DRIVER_VERSION", version).output().unwrap().into();
+        assert!(older.stdout.contains(word), "{older:#?}");
+    }
     let mut without = twinstep(folder.path(), &["doctor"]);
     let without: Run = without.env_remove("LD_LIBRARY_PATH").output().unwrap().into();
     if !without.stdout.contains("libcuda.so.1 is there") {

@@ -278,6 +278,14 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (!strcmp(scenario, "main-leaves")) {
+        // A process that stays although all of its threads have gone takes no signal but this one.
+        pid_t parent = getpid();
+        if (!fork()) {
+            for (int file = 0; file < 3; file++) close(file);
+            for (int i = 0; i < 20 && getppid() == parent; i++) sleep(1);
+            if (getppid() == parent) kill(parent, SIGKILL);
+            _exit(0);
+        }
         // Before there is a stream: the stub's have threads of their own, which would keep the process alive.
         ok(cuInit_(0));
         pthread_t thread;
