@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{BufferId, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
@@ -296,7 +296,7 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
-        if is_left_over(a, step, &point.point) {
+        if is_left_over(a, step, point)? {
             continue;
         }
         cursor_a.advance(point.snapshot)?;
@@ -379,11 +379,17 @@ fn since(
     order(trace, items, &trace.covered(point.snapshot)?, differing)
 }
 
-/// Whether a point only shows what another engine's memory holds from before a request: warm-up runs and earlier
-/// requests leave other things. What of it matters shows after the step.
-fn is_left_over(trace: &Trace, step: &StepRecord, point: &str) -> bool {
-    let later = step.points.iter().any(|p| p.point == "step.after");
-    step.kind == StepKind::Prefill && point == "step.before" && later && is_foreign(trace.run())
+/// Whether a point only shows what another engine's memory holds from before a request, as nothing of its first step
+/// was launched yet: warm-up runs and earlier requests leave other things. What of it matters shows after the step.
+fn is_left_over(trace: &Trace, step: &StepRecord, point: &PointRecord) -> Result<bool, ReplayError> {
+    let first = step.kind == StepKind::Prefill || step.step == 1;
+    let later = step.points.iter().any(|p| p.point == "step.after" && p.snapshot != point.snapshot);
+    if !(first && later && point.point != "step.after" && is_foreign(trace.run())) {
+        return Ok(false);
+    }
+    let items = &trace.program(step.program)?.items;
+    let launch = items.iter().position(|item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. }));
+    Ok(launch.map_or(point.point == "step.before", |at| point.position as usize <= at))
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

@@ -8,6 +8,9 @@ use twinstep_replayer::{
 };
 use twinstep_traces::*;
 
+#[path = "assertion/boundaries.rs"]
+mod boundaries;
+
 /// One buffer with its bytes after each step.
 #[derive(Clone)]
 struct Buffer {
@@ -45,6 +48,8 @@ struct Run {
     requests: u32,
     closed: bool,
     launches_graph: bool,
+    /// Of the batch, which every request occupies.
+    row: u32,
     buffers: Vec<Buffer>,
 }
 
@@ -56,6 +61,7 @@ fn run(buffers: &[Buffer]) -> Run {
         requests: 1,
         closed: true,
         launches_graph: false,
+        row: 0,
         buffers: buffers.to_vec(),
     }
 }
@@ -95,7 +101,7 @@ impl Run {
         let launch = writer.add_program(&launch).unwrap();
         for request in 1..=self.requests {
             let (text, prompt) = (String::new(), vec![]);
-            writer.add_request(&RequestRecord { request, text, prompt, row: 0 }).unwrap();
+            writer.add_request(&RequestRecord { request, text, prompt, row: self.row }).unwrap();
             for step in 1..=self.steps {
                 let pieces: Vec<ChangedChunks<'_>> = self
                     .buffers

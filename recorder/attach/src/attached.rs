@@ -182,12 +182,16 @@ impl Attached {
         }
         // Under the gate the set stays true: who gives memory back takes it out first, under the same gate.
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(device) = driver::current_device() else {
+            self.push(|_| Event::Gap("a snapshot: no context is current".to_owned()));
+            return None;
+        };
         let set = {
             let mut session = self.session();
             if !session.copying() {
                 return None;
             }
-            session.watches.set()
+            session.watches.set(device)
         };
         if set.is_empty() {
             return None;

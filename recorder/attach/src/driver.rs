@@ -63,6 +63,23 @@ pub fn is_loaded() -> bool {
     }
 }
 
+/// The device of the calling thread's context.
+pub fn current_device() -> Option<c_int> {
+    let mut device = 0;
+    // SAFETY: a place for the answer.
+    (unsafe { cuCtxGetDevice(&mut device) } == SUCCESS).then_some(device)
+}
+
+/// The device that has memory; where the driver does not tell, the calling thread's.
+pub fn device_of(address: CUdeviceptr) -> c_int {
+    /// `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
+    const DEVICE_ORDINAL: c_int = 9;
+    let mut device: c_int = 0;
+    // SAFETY: a place for the answer, which is an int; a bad address is the driver's to refuse.
+    let status = unsafe { cuPointerGetAttribute((&raw mut device).cast(), DEVICE_ORDINAL, address) };
+    if status == SUCCESS && device >= 0 { device } else { current_device().unwrap_or(0) }
+}
+
 /// The type of `dlsym`.
 pub type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 
@@ -151,6 +168,7 @@ functions! {
     cuDriverGetVersion(version: *mut c_int);
     cuCtxGetCurrent(context: *mut CUcontext);
     cuCtxGetDevice(device: *mut c_int);
+    cuPointerGetAttribute(data: *mut c_void, attribute: c_int, pointer: CUdeviceptr);
     cuCtxSynchronize();
     cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int);
     cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int);

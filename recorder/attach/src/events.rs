@@ -103,6 +103,14 @@ pub enum Event {
     WarmUp(Option<String>),
 }
 
+impl Event {
+    /// Whether the program had the device do something, memory included.
+    pub fn is_of_device(&self) -> bool {
+        use Event::{Gap, Mark, Note, Request, Start, StepEnd, WarmUp};
+        !matches!(self, Gap(_) | Mark(_) | Note(..) | Request { .. } | Start(_) | StepEnd(_) | WarmUp(_))
+    }
+}
+
 /// What a step is said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -17,7 +17,7 @@ use crate::events::{Event, Kind};
 use crate::settings::Settings;
 use crate::start::StartOn;
 use graphs::Graph;
-use memory::Memory;
+use memory::{Memory, Place};
 use watches::Watches;
 
 pub use graphs::Planned;
@@ -61,6 +61,8 @@ pub struct Session {
     auto_full: bool,
     /// For each watch of the file: whether its place was found.
     found: Vec<bool>,
+    /// A graph came with a kernel that ends a step.
+    rule_met: bool,
     /// Functions launched while the watch file waits for a kernel: each is looked at once.
     looked_at: HashSet<CUfunction>,
 }
@@ -93,6 +95,7 @@ impl Session {
             auto_total: 0,
             auto_full: false,
             found,
+            rule_met: false,
             looked_at: HashSet::new(),
         };
         if recording {
@@ -165,22 +168,18 @@ impl Session {
     // Memory -------------------------------------------------------------------------------------
 
     /// The driver gave memory.
-    pub fn allocated(&mut self, address: u64, bytes: u64) {
+    pub fn allocated(&mut self, address: u64, bytes: u64, place: Place) {
         if let Some(buffer) = self.declare_memory(address, bytes) {
-            self.memory.insert(address, bytes, buffer);
+            self.memory.insert(address, bytes, buffer, place);
             self.watch_addresses();
         }
     }
 
     /// Memory that comes from elsewhere, or is the host's: where from, in words.
-    pub fn reached(&mut self, address: u64, bytes: u64, host: bool, from: &str) {
+    pub fn reached(&mut self, address: u64, bytes: u64, place: Place, from: &str) {
         let number = self.next_allocation;
         if let Some(buffer) = self.declare_memory(address, bytes) {
-            if host {
-                self.memory.insert_host(address, bytes, buffer);
-            } else {
-                self.memory.insert(address, bytes, buffer);
-            }
+            self.memory.insert(address, bytes, buffer, place);
             self.push(Event::Mark(format!("cuda.{number} is {from}")));
             self.watch_addresses();
         }

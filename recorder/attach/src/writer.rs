@@ -40,6 +40,9 @@ const STEP_COMMIT: Duration = Duration::from_secs(2);
 /// How long the thread sleeps when something was just written, and when nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(5));
 
+/// How often an idle thread looks whether the program's own threads have all ended.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
 /// Starts the thread, with all signals blocked: they are the program's.
 ///
 /// # Errors
@@ -103,6 +106,8 @@ struct Writer {
     launches: usize,
     /// The step that is guessed to end next was committed already.
     early: bool,
+    /// The program had the device do something.
+    active: bool,
 }
 
 impl Writer {
@@ -130,6 +135,7 @@ impl Writer {
             last_event: Instant::now(),
             launches: 0,
             early: false,
+            active: false,
         }
     }
 
@@ -137,6 +143,7 @@ impl Writer {
         let mut taken = Vec::new();
         let mut completed = Vec::new();
         let mut closing_since: Option<Instant> = None;
+        let mut last_look = Instant::now();
         loop {
             let closing = self.attached.writer.closing.load(Ordering::Acquire);
             let flush = self.attached.writer.flush.load(Ordering::Acquire);
@@ -144,6 +151,10 @@ impl Writer {
                 let mut session = self.attached.session();
                 session.take_events(&mut taken);
                 session.backlog = self.pending.len() + taken.len();
+            }
+            if !self.active && taken.iter().any(Event::is_of_device) {
+                self.active = true;
+                process::report(&self.attached.settings, "first", &std::process::id().to_string());
             }
             let mut busy = !taken.is_empty();
             self.pending.extend(taken.drain(..));
@@ -171,6 +182,12 @@ impl Writer {
                 self.last_event = Instant::now();
             } else if self.last_event.elapsed() > STEP_COMMIT {
                 self.commit_idle_step()?;
+            }
+            if !busy && last_look.elapsed() > LOOK_AROUND {
+                if process::left_alone() {
+                    self.attached.writer.closing.store(true, Ordering::Release);
+                }
+                last_look = Instant::now();
             }
             std::thread::sleep(if busy { SLEEP.0 } else { SLEEP.1 });
         }
@@ -305,6 +322,10 @@ impl Writer {
         if !self.attached.cuda.load(Ordering::Relaxed) {
             return Ok(());
         }
+        if !self.active && process::first(&self.attached.settings).is_some() {
+            // A helper that had the driver do nothing, beside a process that did.
+            return Ok(());
+        }
         if !self.draft.is_empty() {
             if self.given_up {
                 let reason = "snapshots that had not arrived when the program ended".to_owned();
@@ -317,8 +338,7 @@ impl Writer {
                 self.end_step(Kind::ByItself)?;
             }
         }
-        for name in missing {
-            let text = format!("`{name}` of the watch file was never found");
+        for text in missing {
             process::report(&self.attached.settings, "trouble", &text);
             self.draft.push(Item::Mark { text });
         }

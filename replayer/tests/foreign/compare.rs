@@ -1,9 +1,10 @@
 //! Two runs of another engine beside each other, a control run, and what changed when.
 
 use twinstep_replayer::{HistoryOptions, Kind, ReplayError, StepState, diff, diff_with, history};
-use twinstep_traces::Trace;
+use twinstep_traces::{DType, Trace};
 
 use crate::engine::talker::{Mistake, Plan};
+use crate::engine::{Arg, Engine, Kernel, Memory};
 use crate::{eager_with_launches, evidence, run, verdict, why};
 
 #[test]
@@ -150,6 +151,46 @@ fn history_says_between_which_points_bytes_changed() {
     assert!(names.contains(&"graph 0 node 4 (sm90_sample)"), "{names:?}");
 }
 
+/// A loop in brackets whose results lie where an earlier run left something; from step `wrong` on they are others.
+fn over_old_results(left_over: f32, wrong: u32) -> Trace {
+    fn forward(memory: &mut Memory, args: &[u64]) {
+        memory.set_f32(args[0], 0, args[1] as f32);
+    }
+    let mut e = Engine::new("graph", 0x7f10_0000_0000, 0);
+    e.launches = true;
+    let (_, results) = e.segment(1024, None);
+    e.watch("logits", DType::F32, 16, results);
+    e.memory.set_f32(results, 0, left_over);
+    e.end_set_up();
+    e.request(1, "r", &[1]);
+    for step in 1..=4 {
+        e.begin(1, step);
+        e.point("forward.before");
+        let value = step as i32 + if step >= wrong { 100 } else { 0 };
+        let args = vec![Arg::Pointer(results), Arg::I32(value)];
+        e.launch(&Kernel { name: "forward".into(), args, grid: 1, effect: forward });
+        e.point("forward.after");
+        e.end();
+    }
+    e.finish()
+}
+
+#[test]
+fn what_memory_held_before_a_request_is_no_difference() {
+    let (clean, dirty) = (over_old_results(0.0, 9), over_old_results(7.0, 9));
+    let report = diff(&clean, &dirty, &[]).unwrap();
+    assert!(report.identical, "{:?}", report.first);
+    // What the first step leaves is compared, and so is what later steps are given.
+    for wrong in [1, 3] {
+        let report = diff(&clean, &over_old_results(7.0, wrong), &[]).unwrap();
+        let first = report.first.unwrap();
+        assert_eq!(
+            (first.step, first.point.as_str(), first.a.to_string()),
+            (wrong, "forward.after", wrong.to_string())
+        );
+    }
+}
+
 #[test]
 fn the_first_buffer_is_the_one_that_is_computed_first() {
     let names = |a: &Trace, b: &Trace| {
@@ -171,4 +212,10 @@ fn the_first_buffer_is_the_one_that_is_computed_first() {
     // Kernel by kernel as well as in a graph.
     let wrong = eager_with_launches(Mistake::Stray);
     assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
+}
+
+#[test]
+fn a_run_without_steps_has_the_rank_that_its_notes_tell() {
+    let trace = Engine::new("graph", 0x7f10_0000_0000, 3).finish();
+    assert_eq!((trace.step_count(), twinstep_replayer::rank(&trace).unwrap()), (0, 3));
 }

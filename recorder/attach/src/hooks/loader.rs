@@ -101,11 +101,8 @@ const VERSIONED: &[(&CStr, Versions)] = &[
     (c"cuGetProcAddress", &[(11030, c"cuGetProcAddress", c""), (12000, c"cuGetProcAddress_v2", c"")]),
     (
         c"cuGraphInstantiate",
-        &[
-            (10000, c"cuGraphInstantiate", c""),
-            (11000, c"cuGraphInstantiate_v2", c""),
-            (12000, c"cuGraphInstantiateWithFlags", c""),
-        ],
+        // The header of CUDA 12 calls another function so, by that function's own name.
+        &[(10000, c"cuGraphInstantiate", c""), (11000, c"cuGraphInstantiate_v2", c"")],
     ),
     (c"cuGraphExecUpdate", &[(10020, c"cuGraphExecUpdate", c""), (12000, c"cuGraphExecUpdate_v2", c"")]),
     (
@@ -330,7 +327,8 @@ mod tests {
         for (name, version, flags, expected) in [
             (c"cuGraphInstantiate", 10020, 0, Some(c"cuGraphInstantiate")),
             (c"cuGraphInstantiate", 11080, 0, Some(c"cuGraphInstantiate_v2")),
-            (c"cuGraphInstantiate", 13000, 0, Some(c"cuGraphInstantiateWithFlags")),
+            (c"cuGraphInstantiate", 13000, 0, Some(c"cuGraphInstantiate_v2")),
+            (c"cuGraphInstantiateWithFlags", 13000, 0, Some(c"cuGraphInstantiateWithFlags")),
             (c"cuStreamBeginCapture", 12040, 2, Some(c"cuStreamBeginCapture_v2_ptsz")),
             (c"cuGraphLaunch", 12040, 1, Some(c"cuGraphLaunch")),
             (c"cuGraphLaunch", 12040, 2, Some(c"cuGraphLaunch_ptsz")),

@@ -10,6 +10,7 @@ use crate::driver::{
 };
 use crate::events::Event;
 use crate::session::Session;
+use crate::session::memory::Place;
 
 /// Memory was given, unless it becomes a node of a graph under capture.
 unsafe fn allocated(
@@ -25,7 +26,8 @@ unsafe fn allocated(
                 attached.note_device();
                 // SAFETY: the driver has just written there.
                 let address = unsafe { *address };
-                attached.change(|session| session.allocated(address, bytes as u64));
+                let place = Place::Device(driver::device_of(address));
+                attached.change(|session| session.allocated(address, bytes as u64, place));
             }
         });
     }
@@ -53,7 +55,7 @@ fn free(address: CUdeviceptr, stream: Option<CUstream>, real: impl FnOnce() -> C
         let captured = stream.is_some_and(|stream| attached.capturing(stream));
         !captured && attached.session().memory.on_device(address)
     };
-    given_back(address, begins, real, |session, start, bytes| session.allocated(start, bytes))
+    given_back(address, begins, real, Session::allocated)
 }
 
 /// Memory that begins at an address is given back by a call, unless `begins` says no. Where the call fails it is `again`
@@ -62,27 +64,31 @@ pub(super) fn given_back(
     address: u64,
     begins: impl FnOnce(&Attached) -> bool,
     real: impl FnOnce() -> CUresult,
-    again: impl FnOnce(&mut Session, u64, u64),
+    again: impl FnOnce(&mut Session, u64, u64, Place),
 ) -> CUresult {
     let taken = driver_did(|attached| {
         if !begins(attached) {
             return None;
         }
-        let (start, bytes, _) = attached.session().memory.at(address)?;
+        let (start, bytes, place) = {
+            let session = attached.session();
+            let (start, bytes, _) = session.memory.at(address)?;
+            (start, bytes, session.memory.place(address)?)
+        };
         if start != address {
             return None;
         }
         give_back(attached, start, bytes);
-        Some((start, bytes))
+        Some((start, bytes, place))
     });
     let result = real();
     if result != SUCCESS
-        && let Some((start, bytes)) = taken.flatten()
+        && let Some((start, bytes, place)) = taken.flatten()
     {
         driver_did(|attached| {
             attached.change(|session| {
                 session.push(Event::Mark(format!("giving back {start:#x} failed: CUDA error {result}")));
-                again(session, start, bytes);
+                again(session, start, bytes, place);
             });
         });
     }

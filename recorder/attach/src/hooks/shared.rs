@@ -8,6 +8,7 @@ use super::memory::given_back;
 use super::{hooks, real};
 use crate::attached::{Attached, driver_did};
 use crate::driver::{self, CUdeviceptr, CUmemoryPool, CUresult, IpcMemHandle, SUCCESS};
+use crate::session::memory::Place;
 
 const OF_ANOTHER: &str = "memory of another process: what that one writes is not seen";
 const PINNED: &str = "pinned memory of the host: what the host writes is not seen";
@@ -28,7 +29,7 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
             // SAFETY: the driver has just written there.
             let address = unsafe { *address };
             attached.note_device();
-            let bytes = bytes_from(address);
+            let (bytes, place) = (bytes_from(address), Place::Device(driver::device_of(address)));
             attached.change(|session| {
                 if counts {
                     let count = session.opened.entry(address).or_insert(0);
@@ -38,7 +39,7 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
                     }
                 }
                 match bytes {
-                    Some(bytes) => session.reached(address, bytes, false, OF_ANOTHER),
+                    Some(bytes) => session.reached(address, bytes, place, OF_ANOTHER),
                     None => session.push(crate::events::Event::Gap(format!(
                         "memory of another process at {address:#x}: the driver does not tell its size"
                     ))),
@@ -68,7 +69,7 @@ fn pinned(address: u64, bytes: usize) {
         // SAFETY: a place for the answer, and memory that the driver has just pinned.
         let status = unsafe { driver::cuMemHostGetDevicePointer_v2(&mut device, address as *mut c_void, 0) };
         if status == SUCCESS && device == address {
-            attached.change(|session| session.reached(address, bytes as u64, true, PINNED));
+            attached.change(|session| session.reached(address, bytes as u64, Place::Host, PINNED));
         }
     });
 }
@@ -85,8 +86,8 @@ unsafe fn given(address: *mut *mut c_void, bytes: usize, result: CUresult) -> CU
 /// Pinned memory is given back, or is the host's alone again.
 fn unpinned(address: *mut c_void, real: impl FnOnce() -> CUresult) -> CUresult {
     let begins = |attached: &Attached| attached.session().memory.on_host(address as u64);
-    given_back(address as u64, begins, real, |session, start, bytes| {
-        session.reached(start, bytes, true, PINNED);
+    given_back(address as u64, begins, real, |session, start, bytes, place| {
+        session.reached(start, bytes, place, PINNED);
     })
 }
 
@@ -101,9 +102,9 @@ hooks! {
 
     fn cuIpcCloseMemHandle(address: CUdeviceptr) {
         let close = || real!(driver::cuIpcCloseMemHandle(address));
-        given_back(address, |attached| last(attached, address), close, |session, start, bytes| {
+        given_back(address, |attached| last(attached, address), close, |session, start, bytes, place| {
             session.opened.insert(start, 1);
-            session.reached(start, bytes, false, OF_ANOTHER);
+            session.reached(start, bytes, place, OF_ANOTHER);
         })
     }
 

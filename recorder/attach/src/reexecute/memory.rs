@@ -138,13 +138,14 @@ pub fn write(address: u64, bytes: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::contents::Kernel;
+    use crate::session::memory::Place;
     use twinstep_traces::BufferId;
 
     #[test]
     fn ranges_end_at_the_next_pointer_or_with_the_allocation() {
         let mut memory = Memory::default();
-        memory.insert(0x1000, 0x100, BufferId(0));
-        memory.insert(0x2000, 0x10, BufferId(1));
+        memory.insert(0x1000, 0x100, BufferId(0), Place::Device(0));
+        memory.insert(0x2000, 0x10, BufferId(1), Place::Device(0));
         let mut structure = vec![0; 8];
         structure.extend(0x1080u64.to_le_bytes());
         structure.extend([1, 2, 3]);

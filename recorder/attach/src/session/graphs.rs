@@ -151,6 +151,7 @@ impl Session {
             }
         }
         self.watch_by_itself(id, contents, before);
+        self.rule_met |= self.ends_step(contents);
         self.push_always(Event::Capture(id, contents.clone()));
         id
     }

@@ -16,19 +16,27 @@ pub struct Memory {
 struct Range {
     bytes: u64,
     buffer: BufferId,
-    /// Pinned memory of the host.
-    host: bool,
+    place: Place,
+}
+
+/// Where memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On the device of that number.
+    Device(i32),
+    /// Pinned memory of the host, which all devices reach under the same address.
+    Host,
 }
 
 impl Memory {
-    /// Adds an allocation of the device.
-    pub fn insert(&mut self, address: u64, bytes: u64, buffer: BufferId) {
-        self.ranges.insert(address, Range { bytes, buffer, host: false });
+    /// Adds an allocation.
+    pub fn insert(&mut self, address: u64, bytes: u64, buffer: BufferId, place: Place) {
+        self.ranges.insert(address, Range { bytes, buffer, place });
     }
 
-    /// Adds pinned memory of the host that the device reaches under the same address.
-    pub fn insert_host(&mut self, address: u64, bytes: u64, buffer: BufferId) {
-        self.ranges.insert(address, Range { bytes, buffer, host: true });
+    /// Where an address is.
+    pub fn place(&self, address: u64) -> Option<Place> {
+        self.range(address).map(|(_, range)| range.place)
     }
 
     /// Counts what was given back so far.
@@ -48,12 +56,12 @@ impl Memory {
 
     /// Whether an address lies in memory of a device, and not in the host's.
     pub fn on_device(&self, address: u64) -> bool {
-        self.range(address).is_some_and(|(_, range)| !range.host)
+        matches!(self.place(address), Some(Place::Device(_)))
     }
 
     /// Whether an address lies in pinned memory of the host.
     pub fn on_host(&self, address: u64) -> bool {
-        self.range(address).is_some_and(|(_, range)| range.host)
+        self.place(address) == Some(Place::Host)
     }
 
     /// Whether a range is allocated, in one piece or in several that adjoin.
@@ -83,9 +91,10 @@ mod tests {
     #[test]
     fn addresses_find_their_allocation_and_ranges_may_span_several() {
         let mut memory = Memory::default();
-        memory.insert(100, 10, BufferId(0));
-        memory.insert(110, 5, BufferId(1));
-        memory.insert(200, 1, BufferId(2));
+        let place = Place::Device(0);
+        memory.insert(100, 10, BufferId(0), place);
+        memory.insert(110, 5, BufferId(1), place);
+        memory.insert(200, 1, BufferId(2), place);
         assert_eq!(memory.at(99), None);
         assert_eq!(memory.at(109), Some((100, 10, BufferId(0))));
         assert_eq!(memory.at(110), Some((110, 5, BufferId(1))));
@@ -99,8 +108,8 @@ mod tests {
     #[test]
     fn pinned_memory_is_memory_and_the_hosts() {
         let mut memory = Memory::default();
-        memory.insert(100, 10, BufferId(0));
-        memory.insert_host(200, 10, BufferId(1));
+        memory.insert(100, 10, BufferId(0), Place::Device(1));
+        memory.insert(200, 10, BufferId(1), Place::Host);
         assert_eq!(memory.at(205), Some((200, 10, BufferId(1))));
         assert_eq!([100, 205, 300].map(|address| memory.on_device(address)), [true, false, false]);
         assert_eq!([100, 205, 300].map(|address| memory.on_host(address)), [false, true, false]);

@@ -9,7 +9,7 @@ use crate::contents::{Contents, Node};
 use crate::driver::CUfunction;
 use crate::events::Event;
 use crate::snapshot::Watched;
-use crate::watch::{Place, glob};
+use crate::watch::{Place, StepRule, glob};
 
 /// Bytes that buffers named by themselves may have together.
 pub const AUTO_TOTAL_BYTES: u64 = 64 << 20;
@@ -72,7 +72,8 @@ impl Session {
             contents: None,
         });
         let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES };
-        self.watches.add(name, watched, dtype, shape, role, made_up);
+        let place = self.memory.place(address);
+        self.watches.add(name, watched, place, dtype, shape, role, made_up);
     }
 
     /// Watches of the file that give an address, once there is memory.
@@ -88,10 +89,16 @@ impl Session {
                 self.found[i] = true;
                 if let Err(trouble) = self.watch(&watch.name, address, watch.dtype, &watch.shape, watch.role)
                 {
-                    self.push(Event::Mark(trouble));
+                    self.not_watched(trouble);
                 }
             }
         }
+    }
+
+    /// A watch of the file that came to nothing.
+    fn not_watched(&mut self, trouble: String) {
+        crate::process::report(&self.settings, "trouble", &trouble);
+        self.push(Event::Mark(trouble));
     }
 
     /// Watches of the file that give a kernel's parameter.
@@ -123,7 +130,7 @@ impl Session {
                 )),
             };
             if let Err(trouble) = named {
-                self.push(Event::Mark(trouble));
+                self.not_watched(trouble);
             }
         }
     }
@@ -136,10 +143,16 @@ impl Session {
         waits.next().is_some() && self.looked_at.insert(function)
     }
 
-    /// What the file asks for and was never seen.
+    /// What the file asks for and was never seen, one line each.
     pub fn not_found(&self) -> Vec<String> {
         let watches = self.settings.watch.watches.iter().zip(&self.found);
-        watches.filter(|(_, found)| !**found).map(|(watch, _)| watch.name.clone()).collect()
+        let names = watches.filter(|(_, found)| !**found).map(|(watch, _)| &watch.name);
+        let mut lines: Vec<String> =
+            names.map(|name| format!("`{name}` of the watch file was never found")).collect();
+        if let (StepRule::Launch(pattern), false) = (&self.settings.watch.step, self.rule_met) {
+            lines.push(format!("step = \"launch:{pattern}\" of the watch file fits no graph's kernels"));
+        }
+        lines
     }
 
     /// Names memory that a graph's nodes take as pointers, unless somebody named buffers. Where the graph held

@@ -108,6 +108,29 @@ fn a_program_without_cuda_is_told_in_one_line_and_leaves_no_file() {
 }
 
 #[test]
+fn a_trace_without_steps_or_memory_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &["--launches"], ["dlsym", "eager", "3"]);
+    assert!(run.stderr.contains("no step is in it") && run.stderr.contains("r.step()"), "{}", run.stderr);
+    std::fs::write(folder.path().join("watch.toml"), "auto_bytes = 0\n").unwrap();
+    let run = record(folder.path(), &["--force", "--watch", "watch.toml"], ["dlsym", "loop", "3"]);
+    assert!(run.stderr.contains("no memory is in it"), "{}", run.stderr);
+    let run = record(folder.path(), &["--force", "--start-on", "signal"], ["dlsym", "loop", "3"]);
+    assert!(run.stderr.contains("--start-on signal did not come"), "{}", run.stderr);
+    let run = record(folder.path(), &["--force"], ["dlsym", "loop", "3"]);
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_program_whose_main_thread_leaves_first_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["dlsym", "main-leaves", "4"]);
+    assert_eq!(run.status, Some(0));
+    assert_eq!(run.stdout, "still here\n");
+    assert!(open(folder.path(), "run.twin").complete());
+}
+
+#[test]
 fn an_older_trace_is_replaced_only_when_asked_for_and_only_once_there_is_a_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.twin");

@@ -40,9 +40,9 @@ fn built() -> &'static Built {
         let soname = "-Wl,-soname,libcuda.so.1";
         compile(&["-shared", "-fPIC", "-O1", "-Wl,-Bsymbolic", soname, "-o", &driver, &source, "-lpthread"]);
         let source = text(stub.join("engine.c"));
-        compile(&["-O1", "-o", &text(folder.join("engine")), &source, "-ldl"]);
+        compile(&["-O1", "-o", &text(folder.join("engine")), &source, "-ldl", "-lpthread"]);
         let linked = text(folder.join("engine-linked"));
-        compile(&["-O1", "-DLINKED", "-o", &linked, &source, &driver, "-ldl"]);
+        compile(&["-O1", "-DLINKED", "-o", &linked, &source, &driver, "-ldl", "-lpthread"]);
         compile(&[
             "-std=gnu11",
             "-O1",

@@ -268,10 +268,17 @@ static void child(void) {
 __attribute__((constructor)) static void at_load(void) { pthread_atfork(NULL, NULL, child); }
 
 EXPORT CUresult cuDriverGetVersion(int *version) { *version = 12040; return OK; }
-EXPORT CUresult cuCtxGetCurrent(void **context) { *context = (void *)0x77; return initialised ? OK : NOT_INITIALIZED; }
+// Two devices, a context each.
+static __thread int device_now;
+EXPORT CUresult cuCtxGetCurrent(void **context) {
+    *context = (void *)(uintptr_t)(0x77 + device_now);
+    return initialised ? OK : NOT_INITIALIZED;
+}
+EXPORT CUresult cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(uintptr_t)(0x77 + device); return OK; }
+EXPORT CUresult cuCtxSetCurrent(void *context) { device_now = (int)(uintptr_t)context - 0x77; return OK; }
 // Nobody shall compute on it.
 EXPORT CUresult cuDeviceGetCount(int *count) { *count = 0; return OK; }
-EXPORT CUresult cuCtxGetDevice(int *device) { *device = 0; return OK; }
+EXPORT CUresult cuCtxGetDevice(int *device) { *device = device_now; return OK; }
 EXPORT CUresult cuCtxSynchronize(void) { drain_all(); return OK; }
 EXPORT CUresult cuDeviceGetName(char *name, int length, int device) {
     (void)device;
@@ -314,7 +321,11 @@ static CUresult copy(Stream *s, void *to, const void *from, size_t bytes) {
     return enqueue(s, (Op){.kind = COPY, .to = to, .from = from, .bytes = bytes});
 }
 EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, Stream *s) { return copy(s, (void *)to, from, bytes); }
-EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, to, (void *)from, bytes); }
+// What a kernel on one device does to another's memory: the end of the program.
+EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Stream *s) {
+    if (device_with(from) != device_now) fprintf(stderr, "stub: illegal address\n"), abort();
+    return copy(s, to, (void *)from, bytes);
+}
 EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, (void *)to, (void *)from, bytes); }
 EXPORT CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, (void *)to, (void *)from, bytes); }
 static CUresult copy_now(void *to, const void *from, size_t bytes) {
@@ -511,6 +522,8 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuGetProcAddress", 11030, 0, cuGetProcAddress},
     {"cuDriverGetVersion", 2020, 0, cuDriverGetVersion},
     {"cuCtxSynchronize", 2000, 0, cuCtxSynchronize},
+    {"cuDevicePrimaryCtxRetain", 7000, 0, cuDevicePrimaryCtxRetain},
+    {"cuCtxSetCurrent", 4000, 0, cuCtxSetCurrent},
     {"cuModuleLoadData", 2000, 0, cuModuleLoadData},
     {"cuModuleGetFunction", 2000, 0, cuModuleGetFunction},
     {"cuMemAlloc", 3020, 0, cuMemAlloc_v2},
@@ -540,7 +553,6 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuStreamWaitEvent", 3020, 0, cuStreamWaitEvent},
     {"cuStreamBeginCapture", 10010, 0, cuStreamBeginCapture_v2},
     {"cuStreamEndCapture", 10000, 0, cuStreamEndCapture},
-    {"cuGraphInstantiate", 12000, 0, cuGraphInstantiateWithFlags},
     {"cuGraphInstantiate", 11000, 0, cuGraphInstantiate_v2},
     {"cuGraphInstantiateWithFlags", 11040, 0, cuGraphInstantiateWithFlags},
     {"cuGraphLaunch", 10000, 1, cuGraphLaunch_ptsz},

@@ -1,6 +1,6 @@
 // Of the stub driver: memory, mapped and unmapped for real.
 
-typedef struct Block { CUdeviceptr at; size_t bytes; struct Block *next; } Block;
+typedef struct Block { CUdeviceptr at; size_t bytes; int device; struct Block *next; } Block;
 static Block *blocks;
 
 static size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
@@ -11,7 +11,7 @@ static CUresult take(CUdeviceptr *address, size_t bytes) {
     void *at = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) return OUT_OF_MEMORY;
     Block *b = malloc(sizeof *b);
-    *b = (Block){(CUdeviceptr)at, bytes, NULL};
+    *b = (Block){(CUdeviceptr)at, bytes, device_now, NULL};
     pthread_mutex_lock(&table);
     b->next = blocks;
     blocks = b;
@@ -42,6 +42,17 @@ EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdevic
     for (Block *b = blocks; b; b = b->next)
         if (address >= b->at && address < b->at + b->bytes) return *base = b->at, *size = b->bytes, OK;
     return NOT_FOUND;
+}
+// Memory that is nobody's own is the calling thread's.
+static int device_with(CUdeviceptr address) {
+    for (Block *b = blocks; b; b = b->next)
+        if (address >= b->at && address < b->at + b->bytes) return b->device;
+    return device_now;
+}
+EXPORT CUresult cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address) {
+    if (attribute != 9) return INVALID_VALUE;
+    *(int *)data = device_with(address);
+    return OK;
 }
 static void give_later(void *address) { give((CUdeviceptr)(uintptr_t)address); }
 EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, Stream *s) { (void)s; return take(address, bytes); }

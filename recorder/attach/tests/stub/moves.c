@@ -243,6 +243,34 @@ static void late(void) {
     }
 }
 
+// Two devices in one process: a graph on each, in turn.
+static void devices(int steps) {
+    Handle contexts[2], streams[2], execs[2];
+    CUdeviceptr from[2], to[2];
+    for (int d = 0; d < 2; d++) {
+        ok(CU(cuDevicePrimaryCtxRetain)(&contexts[d], d));
+        ok(CU(cuCtxSetCurrent)(contexts[d]));
+        Handle module;
+        ok(CU(cuModuleLoadData)(&module, image));
+        ok(CU(cuModuleGetFunction)(&step, module, "_Z11step_kernelPfPKfi"));
+        ok(CU(cuStreamCreate)(&streams[d], 1));
+        ok(CU2(cuMemAlloc)(&from[d], (size_t)BYTES));
+        ok(CU2(cuMemAlloc)(&to[d], (size_t)BYTES));
+        stream = streams[d];
+        ok(CU(cuMemsetD8Async)(from[d], 0x3f + d, (size_t)BYTES, stream));
+        ok(CU(cuMemsetD8Async)(to[d], 0, (size_t)BYTES, stream));
+        begin();
+        launch(to[d], from[d], ROWS * WIDTH);
+        execs[d] = instantiate(end());
+    }
+    for (int i = 0; i < steps; i++)
+        for (int d = 0; d < 2; d++) {
+            ok(CU(cuCtxSetCurrent)(contexts[d]));
+            stream = streams[d], hidden = from[d], state = to[d];
+            mark("step"), run(execs[d]);
+        }
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) die("moves ROUTE SCENARIO STEPS");
     route = argv[1];
@@ -253,6 +281,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(scenario, "nodes")) nodes(steps);
     else if (!strcmp(scenario, "memory")) memory();
     else if (!strcmp(scenario, "changes")) changes(steps);
+    else if (!strcmp(scenario, "devices")) devices(steps);
     else if (!strcmp(scenario, "lost")) lost();
     else if (!strcmp(scenario, "late")) late();
     else if (!strncmp(scenario, "update", 6)) update(scenario, steps);

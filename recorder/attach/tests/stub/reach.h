@@ -91,7 +91,7 @@ static Handle end(void) {
 }
 static Handle instantiate(Handle graph) {
     Handle exec;
-    ok(call("cuGraphInstantiate", "cuGraphInstantiateWithFlags")(&exec, graph, (uint64_t)0));
+    ok(CU(cuGraphInstantiateWithFlags)(&exec, graph, (uint64_t)0));
     return exec;
 }
 // A name for what comes, and what memory holds after it and a launch.
