@@ -49,7 +49,7 @@ pub fn check(trace: &Trace) -> Result<CheckReport, ReplayError> {
     }
     let (findings, notes) = found.finish();
     let foreign = is_foreign(trace.run())
-        .then(|| format!("these checks judge nothing in a run of another engine: {}", not_on_foreign_runs()));
+        .then(|| format!("in a run of another engine, what these checks are for: {}", not_on_foreign_runs()));
     let not_looked_at = foreign.into_iter().chain(timeline.notes().iter().cloned()).chain(notes).collect();
     Ok(CheckReport { schema: "twinstep.check/1", findings, not_looked_at })
 }

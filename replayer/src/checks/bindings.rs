@@ -160,3 +160,14 @@ impl Bindings {
 pub(super) fn is_unnamed(name: &str) -> bool {
     name.strip_prefix("cuda.").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_unnamed;
+
+    #[test]
+    fn only_numbers_of_the_drivers_memory_are_no_names() {
+        assert!(is_unnamed("cuda.0") && is_unnamed("cuda.17"));
+        assert!(!is_unnamed("cuda.weights") && !is_unnamed("my.cuda.0") && !is_unnamed("codes"));
+    }
+}

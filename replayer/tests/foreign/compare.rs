@@ -209,6 +209,9 @@ fn the_first_buffer_is_the_one_that_is_computed_first() {
     }
     let wrong = run("graph", Mistake::FrozenLength);
     assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
+    // Kernel by kernel as well as in a graph.
+    let wrong = eager_with_launches(Mistake::Stray);
+    assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
 }
 
 #[test]

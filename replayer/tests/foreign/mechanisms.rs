@@ -58,6 +58,10 @@ fn mechanisms_are_named_from_the_logs() {
     assert!(report.verdict.text.contains("passes 3 at step 2"), "{}", report.verdict.text);
 }
 
+fn evidence_of_next(report: &twinstep_replayer::ExplainReport) -> Vec<String> {
+    evidence(report, "next").into_iter().map(str::to_owned).collect()
+}
+
 #[test]
 fn what_is_not_known_stays_unknown() {
     let clean =
@@ -77,6 +81,14 @@ fn what_is_not_known_stays_unknown() {
                 assert!(report.evidence.iter().any(|e| e.what == "next"), "{mistake:?}");
             }
         }
+    }
+    // What to do next: kernels of the eager run are asked for where they are not recorded.
+    let wrong = run("graph", Mistake::Partial);
+    for (a, count) in clean.iter().zip([3, 2, 3]) {
+        let next = evidence_of_next(&why(a, &wrong, None));
+        assert_eq!(next.len(), count, "{next:?}");
+        assert!(next[1].starts_with("watch more buffers that feed logits"), "{next:?}");
+        assert_eq!(next.last().unwrap().contains("attach --launches"), count == 3, "{next:?}");
     }
     // A mistake that had no effect for three steps is not what makes a difference now.
     let wrong = run("graph", Mistake::FreedAndSkipped);
@@ -252,6 +264,8 @@ fn graphs_that_are_launched_in_all_steps_but_one() {
     let report = why(&clean[0], &wrong, None);
     assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
     assert_eq!(evidence(&report, "possible"), [format!("wrong-dispatch in B: {text}")]);
+    let ran = "A ran nothing that is recorded, B ran graph 1 (decode of another size)";
+    assert!(report.verdict.text.contains(ran), "{}", report.verdict.text);
     let said = "possible, and not more, is wrong-dispatch in B; what";
     assert!(report.verdict.text.contains(said), "{}", report.verdict.text);
     // A graph that is captured for the step, or changed in place, and another one from then on may be meant; so may
@@ -351,6 +365,8 @@ fn copies_that_one_run_lacks() {
                 report.verdict
             );
             assert!(!report.verdict.proven);
+            let unused = "no graph of the step has its address";
+            assert!(!report.verdict.text.contains(unused), "{}", report.verdict.text);
         }
     }
     // A value that the device advances is given to the launch before it is right, and needs no copy.

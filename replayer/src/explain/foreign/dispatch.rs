@@ -66,7 +66,8 @@ impl Around {
             steps.filter_map(|step| launched(trace, At { step: Some(step), ..at }).transpose()).collect()
         };
         let before: Result<Vec<_>, _> = of_steps(step.saturating_sub(AROUND)..step);
-        let after: Result<Vec<_>, _> = of_steps(step + 1..step.saturating_add(AROUND + 1));
+        let next = step.saturating_add(1);
+        let after: Result<Vec<_>, _> = of_steps(next..next.saturating_add(AROUND));
         Ok(Some(Around { now, before: before?, after: after? }))
     }
 
