@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use twinstep_tests::{root, twinstep};
-use twinstep_traces::{DType, Role, SnapshotId, StepKind, Trace, chunk_hash};
+use twinstep_traces::{Role, SnapshotId, StepKind, Trace, chunk_hash};
 
 /// A Python with NumPy. Where there is none, CI fails and anybody else is told what to do.
 fn python() -> Option<String> {
