@@ -4,8 +4,9 @@ use serde::Serialize;
 use twinstep_traces::Trace;
 
 use crate::ReplayError;
-use crate::checks::{ALL, Check, Found};
+use crate::checks::{ALL, Check, Found, not_on_foreign_runs};
 use crate::finding::Finding;
+use crate::foreign::is_foreign;
 use crate::timeline::{Flow, Timeline};
 
 /// `twinstep.check/1`.
@@ -47,7 +48,9 @@ pub fn check(trace: &Trace) -> Result<CheckReport, ReplayError> {
         check.finish(&timeline, &mut found)?;
     }
     let (findings, notes) = found.finish();
-    let not_looked_at = timeline.notes().iter().cloned().chain(notes).collect();
+    let foreign = is_foreign(trace.run())
+        .then(|| format!("these checks judge nothing in a run of another engine: {}", not_on_foreign_runs()));
+    let not_looked_at = foreign.into_iter().chain(timeline.notes().iter().cloned()).chain(notes).collect();
     Ok(CheckReport { schema: "twinstep.check/1", findings, not_looked_at })
 }
 

@@ -2,6 +2,7 @@
 
 mod aliased_memory;
 pub(crate) mod bindings;
+mod host_copies;
 mod late_host_write;
 mod missing_host_write;
 mod nonfinite;
@@ -34,8 +35,30 @@ pub(crate) struct Registered {
     pub(crate) kind: Kind,
     /// What it means, why it matters, where it was seen, how to confirm it.
     pub(crate) explanation: &'static str,
+    /// Why it judges nothing in runs of another engine, where that is so.
+    pub(crate) not_foreign: Option<&'static str>,
     /// One for a trace.
     pub(crate) new: fn(&Trace) -> Box<dyn Check>,
+}
+
+/// The bytes that kernels use decide, and those of another engine's are not known.
+const ACCESS_UNKNOWN: &str = "what its kernels read and write is not recorded";
+/// Only launches of our own ops have what they look at.
+const OWN_OPS: &str = "of ops that only twinstep's own engine has";
+
+/// The checks that judge nothing in runs of another engine, with why: `NAME, NAME (REASON); NAME (REASON)`.
+pub(crate) fn not_on_foreign_runs() -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for check in ALL {
+        let Some(reason) = check.not_foreign else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(check.name),
+            None => reasons.push((reason, vec![check.name])),
+        }
+    }
+    let said: Vec<String> =
+        reasons.iter().map(|(reason, names)| format!("{} ({reason})", names.join(", "))).collect();
+    said.join("; ")
 }
 
 /// All checks. Of two that could report the same read, the more specific one comes first and explains it.
@@ -83,6 +106,11 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
+    /// The step: `2`, `3:2`.
+    pub(crate) fn at(&self) -> &str {
+        &self.at
+    }
+
     /// The place of an event.
     pub(crate) fn of(event: &Event<'_>) -> Spot {
         let (graph, node) = match event.what {

@@ -1,14 +1,16 @@
 //! Where two runs first differ, and how it goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{BufferId, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
+use crate::dataflow::{Order, order};
 use crate::foreign::is_foreign;
 use crate::lifetime::Lifetimes;
 use crate::noise::{ControlReport, Noise};
@@ -20,6 +22,9 @@ use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
 use crate::waveform::{self, WaveformReport};
+
+/// Steps of another engine whose differing buffers are put in order: what follows is a consequence.
+const ORDERED_MAX: usize = 64;
 
 /// `twinstep.diff/1`.
 #[derive(Debug, Clone, Serialize)]
@@ -291,7 +296,7 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
-        if is_left_over(a, step, &point.point) {
+        if is_left_over(a, step, point)? {
             continue;
         }
         cursor_a.advance(point.snapshot)?;
@@ -318,6 +323,10 @@ fn compare_step(
             }
         }
         found.sort_unstable();
+        let before = report.steps.iter().filter(|s| s.state == StepState::Diverged).count();
+        if is_foreign(a.run()) && found.len() > 1 && before < ORDERED_MAX {
+            by_dataflow((a, step, point), (b, twin, other), &mut found)?;
+        }
         let Some(&(_, id, twin_id)) = found.first() else { continue };
         if report.first.is_none() {
             let phase = first_writer(step, &writers, id, launched).and_then(|(_, phase)| phase);
@@ -338,11 +347,49 @@ fn compare_step(
     Ok((state, noisy))
 }
 
-/// Whether a point only shows what another engine's memory holds from before a request: warm-up runs and earlier
-/// requests leave other things. What of it matters shows after the step.
-fn is_left_over(trace: &Trace, step: &StepRecord, point: &str) -> bool {
-    let later = step.points.iter().any(|p| p.point == "step.after");
-    step.kind == StepKind::Prefill && point == "step.before" && later && is_foreign(trace.run())
+/// Sorts buffers of another engine that differ at a point: the one whose difference arose first in front, as far as
+/// what ran since the point before tells.
+fn by_dataflow(
+    (a, step, point): (&Trace, &StepRecord, &PointRecord),
+    (b, twin, other): (&Trace, &StepRecord, SnapshotId),
+    found: &mut [(usize, BufferId, BufferId)],
+) -> Result<(), ReplayError> {
+    let Some(theirs) = twin.points.iter().find(|p| p.snapshot == other) else { return Ok(()) };
+    let ids = |pick: fn(&(usize, BufferId, BufferId)) -> BufferId| found.iter().map(pick).collect();
+    // The run that tells more of what ran.
+    let mine = since((a, step, point), &ids(|f| f.1))?;
+    let other = since((b, twin, theirs), &ids(|f| f.2))?;
+    let key = |&(_, id, twin_id): &(usize, BufferId, BufferId)| {
+        let order = if other.len() > mine.len() { other.get(&twin_id) } else { mine.get(&id) };
+        (order.copied().unwrap_or((usize::MAX, 0)), id)
+    };
+    found.sort_by_key(key);
+    Ok(())
+}
+
+/// The order of buffers in what ran in a step since the point before one.
+fn since(
+    (trace, step, point): (&Trace, &StepRecord, &PointRecord),
+    differing: &BTreeSet<BufferId>,
+) -> Result<BTreeMap<BufferId, Order>, ReplayError> {
+    let program = trace.program(step.program)?;
+    let before = step.points.iter().map(|p| p.position).filter(|&p| p < point.position).max().unwrap_or(0);
+    let end = (point.position as usize).min(program.items.len());
+    let items = program.items.get(before as usize..end).unwrap_or_default();
+    order(trace, items, &trace.covered(point.snapshot)?, differing)
+}
+
+/// Whether a point only shows what another engine's memory holds from before a request, as nothing of its first step
+/// was launched yet: warm-up runs and earlier requests leave other things. What of it matters shows after the step.
+fn is_left_over(trace: &Trace, step: &StepRecord, point: &PointRecord) -> Result<bool, ReplayError> {
+    let first = step.kind == StepKind::Prefill || step.step == 1;
+    let later = step.points.iter().any(|p| p.point == "step.after" && p.snapshot != point.snapshot);
+    if !(first && later && point.point != "step.after" && is_foreign(trace.run())) {
+        return Ok(false);
+    }
+    let items = &trace.program(step.program)?.items;
+    let launch = items.iter().position(|item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. }));
+    Ok(launch.map_or(point.point == "step.before", |at| point.position as usize <= at))
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

@@ -24,6 +24,7 @@ use crate::hybrid::{Hybrid, Watch};
 use crate::kind::Kind;
 use crate::numerics::same_numerics;
 use crate::recorded::{RecordedStep, Run};
+use crate::requests::Requests;
 use crate::weights::WeightSource;
 
 mod classify;
@@ -146,7 +147,7 @@ pub struct Proof {
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `decided`, `reverse`, `alternative`, `later`, `margin`.
+    /// `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `possible`, `decided`, `reverse`, `alternative`, `later`, `margin`.
     pub what: &'static str,
     /// Which step: `2`, `3:2`.
     pub at: Option<String>,
@@ -223,7 +224,8 @@ pub fn explain(
     {
         return Ok(report);
     }
-    let Some(at) = first_divergent(&differences) else {
+    let together = foreign.then(|| Together::of(a, b, &differences));
+    let Some(at) = first_divergent(&differences, together.as_ref()) else {
         if foreign {
             foreign::equal(&mut report, ends_early(&differences));
             return Ok(report);
@@ -284,6 +286,29 @@ fn steps(trace: &Trace) -> Result<usize, ReplayError> {
     Ok(count)
 }
 
+/// Requests of runs of another engine that both have steps of, by A's numbers. A run that serves other requests as
+/// well ends no earlier for that.
+struct Together {
+    requests: Requests,
+    of_a: BTreeSet<u32>,
+}
+
+impl Together {
+    fn of(a: &Trace, b: &Trace, differences: &DiffReport) -> Together {
+        let both = |s: &&crate::diff::StepDiff| !matches!(s.state, StepState::OnlyA | StepState::OnlyB);
+        let of_a = differences.steps.iter().filter(both).map(|s| s.request).collect();
+        Together { requests: Requests::of(a, b), of_a }
+    }
+
+    /// A's number of the request that a step which one run has alone belongs to, if both have the request.
+    fn request(&self, step: &crate::diff::StepDiff) -> Option<u32> {
+        let own = At { request: step.request, step: None };
+        let of_a =
+            if step.state == StepState::OnlyB { self.requests.of_b(own).request } else { step.request };
+        self.of_a.contains(&of_a).then_some(of_a)
+    }
+}
+
 /// The first step that only one run has, and which: what comes after it differs in consequence.
 fn ends_early(differences: &DiffReport) -> Option<(At, &'static str)> {
     let alone = differences.steps.iter().filter(|s| s.kind == "step").filter_map(|s| match s.state {
@@ -303,8 +328,17 @@ fn first_unequal(differences: &DiffReport) -> Option<At> {
 }
 
 /// The first step of both runs that differs, before one of them ends or goes on alone.
-fn first_divergent(differences: &DiffReport) -> Option<At> {
-    let end = ends_early(differences).map(|(at, _)| (at.request, at.step.unwrap_or(0)));
+fn first_divergent(differences: &DiffReport, together: Option<&Together>) -> Option<At> {
+    let alone = |s: &&crate::diff::StepDiff| {
+        s.kind == "step" && matches!(s.state, StepState::OnlyA | StepState::OnlyB)
+    };
+    let end = match together {
+        None => ends_early(differences).map(|(at, _)| (at.request, at.step.unwrap_or(0))),
+        Some(together) => {
+            let alone = differences.steps.iter().filter(alone);
+            alone.filter_map(|s| Some((together.request(s)?, s.step))).min()
+        }
+    };
     let before = |s: &&crate::diff::StepDiff| {
         end.is_none_or(|end| {
             // A request's codec section comes after all of its steps.

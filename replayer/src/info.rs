@@ -6,6 +6,7 @@ use serde::Serialize;
 use twinstep_traces::{StepKind, Trace};
 
 use crate::ReplayError;
+use crate::checks::not_on_foreign_runs;
 use crate::foreign::{is_foreign, tells_what_ran};
 use crate::number::Number;
 use crate::program::launches;
@@ -205,7 +206,7 @@ fn capabilities(trace: &Trace, step: String) -> Result<Capabilities, ReplayError
     }
     let tells = tells_what_ran(trace)?;
     let (check, history) = match tells {
-        true => (yes(), yes()),
+        true => (format!("in part: all but {}", not_on_foreign_runs()), yes()),
         false => (
             "in part: values that are not finite, and rules; what read and wrote memory is not recorded"
                 .to_owned(),

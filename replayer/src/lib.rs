@@ -16,6 +16,7 @@ mod checks;
 mod comparable;
 mod condition;
 mod cursor;
+mod dataflow;
 mod diff;
 mod error;
 mod explain;

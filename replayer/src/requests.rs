@@ -150,7 +150,11 @@ fn pair_by<K: Ord>(
 /// # Errors
 /// [`ReplayError::Read`].
 pub fn rank(trace: &Trace) -> Result<u32, ReplayError> {
-    Ok(if trace.step_count() > 0 { trace.step(0)?.rank } else { 0 })
+    if trace.step_count() > 0 {
+        return Ok(trace.step(0)?.rank);
+    }
+    let told = trace.run().notes.iter().find(|(key, _)| key == "process.rank");
+    Ok(told.and_then(|(_, rank)| rank.parse().ok()).unwrap_or(0))
 }
 
 /// Refuses to compare different ranks: they hold different parts of a model.

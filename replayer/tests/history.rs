@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fixture::Builder;
 use twinstep_replayer::{At, HistoryOptions, HistoryReport, ReplayError, history};
-use twinstep_traces::{Item, Role, StepKind, Trace};
+use twinstep_traces::{DType, Item, Role, StepKind, Trace};
 
 fn at(step: u32) -> At {
     At { request: 1, step: Some(step) }
@@ -176,4 +176,96 @@ fn a_recorded_unlaunched_capture_shows_an_output_that_nobody_wrote() {
     let clean = Trace::open(&root.join("piecewise-greedy.twin")).unwrap();
     let written = ask(&clean, "layer.0.mlp_out[0,1]", 2, true);
     assert_eq!(lines(&written), ["2 node layer.0.mlp.down", "set-up allocation "]);
+}
+
+#[test]
+fn what_is_asked_for_is_said_and_found() {
+    let trace = three_steps();
+    assert_eq!(ask(&trace, "y", 2, false).point, "step.before");
+    assert_eq!(ask(&trace, "y", 2, true).point, "step.after");
+    // The section after the last step has that step's number in its record.
+    let mut t = Builder::new();
+    let (x, y) = (t.row("x", Role::Input), t.row("y", Role::State));
+    let launch = |t: &Builder, label: &str| t.silu(label, x, x, y);
+    t.end();
+    t.decode(2, |t| t.host(x, 1), |t| t.launch(launch(t, "")));
+    t.begin(StepKind::Codec, 1, 2);
+    t.point("step.before");
+    t.launch(launch(&t, "vocode"));
+    t.end();
+    let trace = t.finish();
+    let codec = At { request: 1, step: None };
+    let report = history(&trace, "y", codec, HistoryOptions { after: true, limit: 16 }).unwrap();
+    // Without a label, the op's name.
+    assert_eq!(lines(&report), ["1:codec launch vocode", "2 launch silu_mul", "set-up allocation "]);
+}
+
+#[test]
+fn too_many_stretches_and_none() {
+    let mut t = Builder::new();
+    let (wide, fits) = (
+        t.buffer("wide", DType::U8, &[4097, 2], Role::State),
+        t.buffer("fits", DType::U8, &[4096, 2], Role::State),
+    );
+    let nothing = t.buffer("nothing", DType::F32, &[4, 0], Role::State);
+    t.host(wide, 1);
+    t.host(fits, 1);
+    t.end();
+    t.decode(2, |_| {}, |_| {});
+    let trace = t.finish();
+    let ask = |selection: &str| history(&trace, selection, at(2), HistoryOptions::default());
+    assert_eq!(ask("fits[:,0]").unwrap().groups[0].bytes.len(), 4096);
+    let error = ask("wide[:,0]").unwrap_err();
+    assert!(
+        matches!(&error, ReplayError::Selection(why) if why.contains("more than 4096 separate stretches")),
+        "{error}"
+    );
+    assert_eq!(ask("wide").unwrap().groups[0].bytes, [[0, 8194]]);
+    assert_eq!(ask("nothing").unwrap().groups.len(), 0, "{nothing:?}");
+}
+
+#[test]
+fn writers_are_told_once_and_not_beyond_an_allocation() {
+    // The same writer on both sides of another one.
+    let mut t = Builder::new();
+    let (x, y) = (t.row("x", Role::State), t.row("y", Role::State));
+    t.host(x, 1);
+    t.end();
+    t.decode(2, |t| t.host_bytes(x, 4, &[2; 4]), |t| t.launch(t.silu("act", x, x, y)));
+    let report = ask(&t.finish(), "y", 2, true);
+    let inputs = &report.groups[0].writers[0].inputs;
+    assert_eq!(inputs[0].writers, ["a host write of step 2", "a host write of set-up"]);
+    // A kernel that has the buffer twice is one writer.
+    let mut t = Builder::new();
+    let x = t.row("x", Role::State);
+    t.end();
+    let operand = |n| (n, 0, t.view("p", x, twinstep_traces::Access::Unknown));
+    let kernel = twinstep_traces::OpaqueLaunch {
+        kernel: "add".into(),
+        phase: twinstep_traces::Phase::Forward,
+        stream: 0,
+        grid: [1; 3],
+        block: [1; 3],
+        cluster: [0; 3],
+        shared_bytes: 0,
+        parameters: vec![vec![0; 8]; 2],
+        operands: vec![operand(0), operand(1)],
+    };
+    t.decode(2, |_| {}, |t| t.item(Item::Opaque(kernel)));
+    assert_eq!(lines(&ask(&t.finish(), "x", 2, true)), ["2 foreign add", "set-up allocation "]);
+    // Memory that had another owner before: what that one wrote reaches nobody.
+    let mut t = Builder::new();
+    let old = t.row_at("old", Role::State, 0x1000);
+    t.host(old, 1);
+    t.end();
+    let new = t.declare("new", DType::F32, &[1, 4], Role::State, Some(0x1000));
+    t.decode(
+        2,
+        |_| {},
+        |t| {
+            t.free(old);
+            t.allocate(new);
+        },
+    );
+    assert_eq!(lines(&ask(&t.finish(), "new", 2, true)), ["2 allocation "]);
 }

@@ -27,6 +27,29 @@ Examples:
   twinstep attach -o graph.twin -- python serve.py --model toy
   twinstep attach -o graph.twin --watch watch.toml --ring 2GiB -- python serve.py
 
+The watch file:
+  # Bytes of each buffer that nobody names; 0: nothing by itself.
+  auto_bytes = 65536
+  # A step ends with the launch of a graph that has such a kernel; \"repeat\"
+  # (also without this line): when a graph is launched a second time in it.
+  step = \"launch:*argmax*\"
+  [[watch]]
+  name = \"last_codes\"
+  # The pointer that the first kernel of such a name (* any text, ? any
+  # character) takes as this parameter, counted from 0; byte = 8 within it.
+  kernel = \"*embed*\"
+  parameter = 1
+  # f32 f16 bf16 i64 i32 u32 u64 u8 bool; without it u8.
+  dtype = \"i64\"
+  shape = [4]
+  # Or input, output, scratch.
+  role = \"state\"
+  [[watch]]
+  name = \"hidden\"
+  address = \"0x7f0000000000\"
+  shape = [256]
+Where nothing is launched from a graph, only the program can tell where a step ends: the package twinstep for Python.
+
 Each process that uses CUDA has a file of its own: RUN.twin, RUN.rank3.twin where RANK or LOCAL_RANK is set, else
 RUN.PID.twin. Exit status: the program's; 2 where it could not be started; 1 where --check-undisturbed found a
 difference and the program itself ended well. A program that a signal ended counts as 128 and the signal's number.
@@ -240,6 +263,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<ExitCode, Failure> {
             false => "the program never initialised CUDA",
         };
         say(format!("nothing was recorded: {why}"));
+        if !cuda && std::io::stderr().is_terminal() {
+            say(
+                "what it starts is recorded unless it clears the environment or LD_PRELOAD, or changes the user",
+            );
+        }
         if cuda && troubles.is_empty() {
             troubles.push("the program ended before anything could be written".to_owned());
         }
@@ -249,6 +277,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<ExitCode, Failure> {
     }
     for trace in &traces {
         say(trace);
+        trace.lack(args.start_on.as_deref()).into_iter().for_each(say);
     }
     if let Some(verdict) = &verdict {
         verdict.lines().iter().for_each(say);

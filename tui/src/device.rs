@@ -43,8 +43,11 @@ impl Device {
 
 /// One line that says what runs: `cuda (NVIDIA H200, 9.0, driver 580.1)`.
 pub(crate) fn describe(backend: &str, name: &str, capability: &str, driver: &str) -> String {
-    let mut parts = vec![name.to_owned()];
-    parts.extend([capability.to_owned()].into_iter().filter(|c| !c.is_empty()));
+    let mut parts: Vec<String> =
+        [name, capability].into_iter().filter(|part| !part.is_empty()).map(str::to_owned).collect();
     parts.extend((!driver.is_empty()).then(|| format!("driver {driver}")));
-    format!("{backend} ({})", parts.join(", "))
+    match parts[..] {
+        [] => backend.to_owned(),
+        _ => format!("{backend} ({})", parts.join(", ")),
+    }
 }

@@ -1,7 +1,7 @@
 // Snapshots of watched buffers in a process that is not ours, on the stream of the launch they
 // surround: changed chunks go straight to pinned host memory, and nobody waits for the device.
 //
-// A lane is what belongs to one stream: a table of hashes, a ring of slots on the host, a control
+// A lane is what belongs to one stream: a fingerprint of each chunk, a ring of slots on the host, a control
 // record. Kernels of a lane run one after another, as its stream orders them. `snapshot/lane.rs` is
 // the host's side of all structures here and has their layout.
 
@@ -16,7 +16,7 @@
 // A watched buffer, 40 bytes.
 struct Entry {
     u64 address, bytes;
-    u64 first_hash;   // of its chunks, in the lane's table
+    u64 first_known;  // of its chunks, in what the lane knows
     u32 first_block;  // of the launch
     u32 chunk_bytes;  // at most CHUNK_LIMIT
     u32 fresh;        // nothing is known of its chunks yet
@@ -56,14 +56,14 @@ KERNEL table_write(u64* table, Words words, u32 count) {
     for (u32 i = threadIdx.x; i < count; i += blockDim.x) table[i] = words.word[i];
 }
 
-// Which entry each block of a snapshot works on; hashes of fresh entries become unknown. A block an entry.
-KERNEL table_open(const Entry* entries, u32* entry_of_block, u64* hashes) {
+// Which entry each block of a snapshot works on; chunks of fresh entries become unknown. A block an entry.
+KERNEL table_open(const Entry* entries, u32* entry_of_block, u64* known) {
     Entry e = entries[blockIdx.x];
     u64 chunks = (e.bytes + e.chunk_bytes - 1) / e.chunk_bytes;
     u64 blocks = (chunks + CHUNKS_A_BLOCK - 1) / CHUNKS_A_BLOCK;
     for (u64 i = threadIdx.x; i < blocks; i += blockDim.x) entry_of_block[e.first_block + i] = blockIdx.x;
     if (!e.fresh) return;
-    for (u64 i = threadIdx.x; i < 2 * chunks; i += blockDim.x) hashes[2 * e.first_hash + i] = 0;
+    for (u64 i = threadIdx.x; i < 2 * chunks; i += blockDim.x) known[2 * e.first_known + i] = 0;
 }
 
 INLINE u64 now() {
@@ -97,50 +97,88 @@ INLINE void copy(u8* to, const u8* from, u32 bytes, u32 member) {
     for (u32 i = done + member; i < bytes; i += GROUP) to[i] = from[i];
 }
 
-INLINE void add_quad(uint4 v, u32 q, u64& s0, u64& s1) {
-    add_word(v.x, 4 * q, s0, s1), add_word(v.y, 4 * q + 1, s0, s1);
-    add_word(v.z, 4 * q + 2, s0, s1), add_word(v.w, 4 * q + 3, s0, s1);
+// Four words of a chunk, zeros beyond its end.
+INLINE uint4 quad_at(const u8* p, u32 q, u32 bytes) {
+    bool whole = 16 * q + 16 <= bytes;
+    if (whole && (u64)p % 16 == 0) return ((const uint4*)p)[q];
+    if (whole && (u64)p % 4 == 0) {
+        const u32* w = (const u32*)p + 4 * q;
+        return make_uint4(w[0], w[1], w[2], w[3]);
+    }
+    return make_uint4(word_at(p, 4 * q, bytes), word_at(p, 4 * q + 1, bytes), word_at(p, 4 * q + 2, bytes),
+                      word_at(p, 4 * q + 3, bytes));
 }
 
+// The chunk hash, one member's share.
 INLINE void hash(const u8* p, u32 bytes, u32 member, u64& s0, u64& s1) {
+    u32 words = (bytes + 3) / 4;
+    for (u32 q = member; 4 * q < words; q += GROUP) {
+        uint4 v = quad_at(p, q, bytes);
+        add_word(v.x, 4 * q, s0, s1);
+        if (4 * q + 1 < words) add_word(v.y, 4 * q + 1, s0, s1);
+        if (4 * q + 2 < words) add_word(v.z, 4 * q + 2, s0, s1);
+        if (4 * q + 3 < words) add_word(v.w, 4 * q + 3, s0, s1);
+    }
+}
+
+// What tells a chunk that changed from one that did not: NH (Black, Halevi, Krawczyk, Krovetz, Rogaway, "UMAC: Fast
+// and Secure Message Authentication", CRYPTO 1999), twice, with keys of their own: over the choice of keys, two chunks
+// are taken for the same with probability 2^-64. The chunk hash has four 64-bit products a word, more than the
+// arithmetic units can do while memory delivers it; it is left for what is handed over.
+struct Keys {
+    uint4 quad[2][CHUNK_LIMIT / 16];
+};
+
+INLINE void make_keys(Keys& keys) {
+    u64* pair = (u64*)keys.quad;
+    for (u32 i = threadIdx.x; i < sizeof(Keys) / 8; i += THREADS) pair[i] = mix64((i + 1) * CHUNK_K0);
+}
+
+INLINE u64 nh(uint4 v, uint4 key) {
+    return (u64)(v.x + key.x) * (v.y + key.y) + (u64)(v.z + key.z) * (v.w + key.w);
+}
+
+INLINE void fingerprint(const Keys& keys, const u8* p, u32 bytes, u32 member, u64& f0, u64& f1) {
     const u32 EACH = CHUNK_LIMIT / 16 / GROUP;
     if ((u64)p % 16 == 0 && bytes == CHUNK_LIMIT) {
+        // All loads before the first use: what is under way is what memory's speed hangs on.
         uint4 v[EACH];
 #pragma unroll
         for (u32 i = 0; i < EACH; i++) v[i] = ((const uint4*)p)[i * GROUP + member];
 #pragma unroll
-        for (u32 i = 0; i < EACH; i++) add_quad(v[i], i * GROUP + member, s0, s1);
+        for (u32 i = 0; i < EACH; i++) {
+            f0 += nh(v[i], keys.quad[0][i * GROUP + member]);
+            f1 += nh(v[i], keys.quad[1][i * GROUP + member]);
+        }
         return;
     }
-    u32 words = (bytes + 3) / 4, done = 0;
-    if ((u64)p % 16 == 0) {
-        u32 quads = bytes / 16;
-        for (u32 q = member; q < quads; q += GROUP) add_quad(((const uint4*)p)[q], q, s0, s1);
-        done = quads * 4;
-    } else if ((u64)p % 4 == 0) {
-        done = bytes / 4;
-        for (u32 i = member; i < done; i += GROUP) add_word(((const u32*)p)[i], i, s0, s1);
+    for (u32 q = member; 16 * q < bytes; q += GROUP) {
+        uint4 v = quad_at(p, q, bytes);
+        f0 += nh(v, keys.quad[0][q]), f1 += nh(v, keys.quad[1][q]);
     }
-    for (u32 i = done + member; i < words; i += GROUP) add_word(word_at(p, i, bytes), i, s0, s1);
 }
 
-// One group, one chunk: hashes it, and hands it over if it is not what it was at the lane's last snapshot.
-INLINE void chunk(const Entry& e, u32 entry, u64 number, u32 member, u32 mask, u64* hashes, Control* control,
+// Sums over a group.
+INLINE void gather(u64& a, u64& b, u32 mask) {
+#pragma unroll
+    for (u32 step = GROUP / 2; step > 0; step /= 2) {
+        a += __shfl_xor_sync(mask, a, step);
+        b += __shfl_xor_sync(mask, b, step);
+    }
+}
+
+// One group, one chunk: hands it over if it is not what it was at the lane's last snapshot.
+INLINE void chunk(const Keys& keys, const Entry& e, u32 entry, u64 number, u32 member, u32 mask, u64* known_of, Control* control,
                   const volatile u64* tail, Slot* ring, u8* bytes_of_slots, u32 slots, u64 patience) {
     u64 start = number * e.chunk_bytes;
     u32 bytes = e.bytes - start < e.chunk_bytes ? (u32)(e.bytes - start) : e.chunk_bytes;
     const u8* p = (const u8*)e.address + start;
-    ulonglong2* known = (ulonglong2*)hashes + e.first_hash + number;
+    ulonglong2* known = (ulonglong2*)known_of + e.first_known + number;
     ulonglong2 last = *known;
-    u64 s0 = 0, s1 = 0;
-    hash(p, bytes, member, s0, s1);
-#pragma unroll
-    for (u32 step = GROUP / 2; step > 0; step /= 2) {
-        s0 += __shfl_xor_sync(mask, s0, step);
-        s1 += __shfl_xor_sync(mask, s1, step);
-    }
-    u64 hash0 = chunk_lane0(s0, bytes), hash1 = chunk_lane1(s1, bytes);
-    if (hash0 == last.x && hash1 == last.y) return;
+    u64 f0 = 0, f1 = 0;
+    fingerprint(keys, p, bytes, member, f0, f1);
+    gather(f0, f1, mask);
+    if (f0 == last.x && f1 == last.y) return;
     u64 ticket = 0;
     u32 granted = 0;
     if (member == 0) {
@@ -149,36 +187,41 @@ INLINE void chunk(const Entry& e, u32 entry, u64 number, u32 member, u32 mask, u
         if (!granted) atomicAdd(&control->failed, 1u);
     }
     ticket = __shfl_sync(mask, ticket, 0, GROUP);
-    // Its hash stays as it was, so the next snapshot hands it over.
+    // What is known of it stays as it was, so the next snapshot hands it over.
     if (!__shfl_sync(mask, granted, 0, GROUP)) return;
-    u64 at = ticket & (slots - 1);
+    u64 at = ticket & (slots - 1), s0 = 0, s1 = 0;
     copy(bytes_of_slots + at * CHUNK_LIMIT, p, bytes, member);
+    hash(p, bytes, member, s0, s1);
+    gather(s0, s1, mask);
     __syncwarp(mask);
     if (member != 0) return;
-    *known = make_ulonglong2(hash0, hash1);
+    *known = make_ulonglong2(f0, f1);
     volatile Slot* slot = ring + at;
     slot->entry = entry, slot->chunk = (u32)number;
-    slot->hash0 = hash0, slot->hash1 = hash1;
+    slot->hash0 = chunk_lane0(s0, bytes), slot->hash1 = chunk_lane1(s1, bytes);
     __threadfence_system();
     slot->stamp = ticket + 1;
 }
 
-KERNEL snapshot(const Entry* entries, const u32* entry_of_block, u64* hashes, Control* control,
+KERNEL snapshot(const Entry* entries, const u32* entry_of_block, u64* known, Control* control,
                 const volatile u64* tail, Slot* ring, u8* bytes_of_slots, u32 slots,
                 Publication* publication, u64 launch, u64 patience, u32 always, u32 slice) {
+    __shared__ Keys keys;
+    make_keys(keys);
     // Blocks of the table below `always`, then those from `slice` on.
     u32 block = blockIdx.x < always ? blockIdx.x : blockIdx.x - always + slice;
     u32 entry = entry_of_block[block], member = threadIdx.x % GROUP, group = threadIdx.x / GROUP;
     u32 mask = ((1u << GROUP) - 1) << (threadIdx.x % WARP / GROUP * GROUP);
     Entry e = entries[entry];
     u64 chunks = (e.bytes + e.chunk_bytes - 1) / e.chunk_bytes;
+    __syncthreads();
     // Groups side by side take chunks side by side.
     u64 first = (u64)(block - e.first_block) * CHUNKS_A_BLOCK + group;
 #pragma unroll 1
     for (u32 n = 0; n < CHUNKS_A_GROUP; n++) {
         u64 number = first + n * (THREADS / GROUP);
         if (number >= chunks) break;
-        chunk(e, entry, number, member, mask, hashes, control, tail, ring, bytes_of_slots, slots, patience);
+        chunk(keys, e, entry, number, member, mask, known, control, tail, ring, bytes_of_slots, slots, patience);
     }
     __syncthreads();
     if (threadIdx.x != 0) return;

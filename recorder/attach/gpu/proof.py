@@ -3,7 +3,7 @@
     python proof.py --twinstep ../../../target/release/twinstep --python ../../python/src --out proof
 
 Parts: `digests` (the same results attached and not), `mistakes` (named from attached traces), `life` (a readable trace
-whatever happens to a process), `allocators`, `reexecute`. Each program runs under a time limit. Exits 1 where
+whatever happens to a process), `allocators`, `reexecute`; `cards`, which needs two, where it is asked for. Each program runs under a time limit. Exits 1 where
 something did not hold.
 """
 
@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -40,14 +41,17 @@ class Bench:
 
     def run(self, command, **environment):
         """Exit status and output."""
+        process = subprocess.Popen(
+            command, cwd=HERE, env=self.environment | environment, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
         try:
-            done = subprocess.run(
-                command, cwd=HERE, env=self.environment | environment, timeout=LIMIT, text=True, errors="replace",
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            return 124, f"{error}"
-        return done.returncode, done.stdout
+            output, _ = process.communicate(timeout=LIMIT)
+            return process.returncode, output
+        except subprocess.TimeoutExpired:
+            # Ranks too: they would hold the cards.
+            os.killpg(process.pid, signal.SIGKILL)
+            return 124, f"over {LIMIT} s: {process.communicate()[0]}"
 
     def python(self, script, *arguments, **environment):
         return self.run([sys.executable, script, *arguments], **environment)
@@ -160,13 +164,48 @@ def reexecute(bench):
     report("re-execution: trace", *bench.readable("reexecute", 14))
 
 
+def cards(bench):
+    """Two ranks on two cards: one trace each, the same results, and a mistake of one rank is named on that rank."""
+
+    def ranks_of(name):
+        return [bench.trace(f"{name}.rank{rank}") for rank in (0, 1)]
+
+    status, text = bench.python("two_cards.py", "--mode", "graph")
+    plain = sorted(digest_of(text))
+    report("not attached", status == 0 and len(plain) == 2, text.strip()[-300:])
+    for name, arguments in {
+        "graph": ["--mode", "graph"], "eager": ["--mode", "eager", "--fault", "baked"], "rebound": ["--mode", "graph", "--fault", "rebound"],
+        "baked": ["--mode", "graph", "--fault", "baked"],
+    }.items():  # fmt: skip
+        status, text = bench.attached(f"cards.{name}", "two_cards.py", *arguments, options=["--launches"])
+        report(f"{name} on two cards recorded", status == 0, text.strip()[-300:])
+        report(f"{name}: traces", *bench.readable(f"cards.{name}"))
+        if name == "graph":
+            report("digests attached and not", sorted(digest_of(text)) == plain != [])
+    eager = ranks_of("cards.eager")
+    for name, kinds in {"graph": None, "rebound": ["stale-binding", "use-after-free"], "baked": ["frozen-argument"]}.items():
+        traces, named = ranks_of(f"cards.{name}"), False
+        for command in (
+            ["diff", traces[0], eager[0]], ["check", traces[0]], ["check", traces[1]],
+            ["explain", traces[0], eager[0]], ["explain", traces[1], eager[1]],
+        ):  # fmt: skip
+            status, text = bench.run([bench.twinstep, *command])
+            named |= command[0] != "diff" and any(kind in text for kind in kinds or [])
+            print(f"         {' '.join(os.path.basename(word) for word in command)} exits {status}:")
+            print("\n".join("         | " + line[:200] for line in text.strip().splitlines()[:24]), flush=True)
+            if command[0] in ("diff", "check") and kinds is None:
+                report(f"{name}: {command[0]} finds nothing", status == 0)
+        if kinds:
+            report(f"{name} on rank 1 is named", named)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--twinstep", default="twinstep")
     parser.add_argument("--python", default="", help="folder of the Python package")
     parser.add_argument("--out", default="proof")
-    parts = {part.__name__: part for part in (digests, mistakes, life, allocators, reexecute)}
-    parser.add_argument("parts", nargs="*", default=list(parts), choices=[*parts, []])
+    parts = {part.__name__: part for part in (digests, mistakes, life, allocators, reexecute, cards)}
+    parser.add_argument("parts", nargs="*", default=[part for part in parts if part != "cards"], choices=[*parts, []])
     options = parser.parse_args()
     bench = Bench(options)
     for part in options.parts:

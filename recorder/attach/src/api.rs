@@ -81,9 +81,7 @@ pub unsafe extern "C" fn twinstep_watch(
         let (name, dtype, role) = unsafe { (text("name", name)?, text("type", dtype)?, text("role", role)?) };
         let dtype = watch::dtype(dtype).ok_or_else(|| format!("no element type `{dtype}`"))?;
         let role = watch::role(role).ok_or_else(|| format!("no role `{role}`"))?;
-        if name.is_empty() {
-            return Err("a buffer needs a name".to_owned());
-        }
+        watch::usable(name)?;
         if axes > MAX_AXES || (axes > 0 && shape.is_null()) {
             return Err(format!("`{name}` has no shape, or more than {MAX_AXES} axes"));
         }

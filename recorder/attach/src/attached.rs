@@ -155,24 +155,43 @@ impl Attached {
         result != driver::SUCCESS || status != 0
     }
 
-    /// Enqueues a snapshot of everything watched. `None` where nothing is, where a capture forbids it, or where it
-    /// could not be taken, which is then said.
-    pub fn snapshot(&self, stream: CUstream) -> Option<Ticket> {
+    /// Something ran on a stream that may have written memory: notes it, so that the next snapshot looks at everything.
+    /// `false` inside a capture, where nothing runs.
+    pub fn ran(&self, stream: CUstream) -> bool {
+        if self.capturing(stream) {
+            return false;
+        }
+        self.activity.call(stream);
+        true
+    }
+
+    /// Says once that kernels ran which nobody recorded, if any did since the last time.
+    pub fn say_unrecorded(&self) {
         if self.activity.take_unrecorded() {
             let reason = "kernels launched outside graphs; --launches records them".to_owned();
             self.push(|_| Event::Gap(reason));
         }
+    }
+
+    /// Enqueues a snapshot of everything watched. `None` where nothing is, where a capture forbids it, or where it
+    /// could not be taken, which is then said.
+    pub fn snapshot(&self, stream: CUstream) -> Option<Ticket> {
+        self.say_unrecorded();
         if !self.watching.load(Ordering::Relaxed) || self.capturing(stream) {
             return None;
         }
         // Under the gate the set stays true: who gives memory back takes it out first, under the same gate.
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(device) = driver::current_device() else {
+            self.push(|_| Event::Gap("a snapshot: no context is current".to_owned()));
+            return None;
+        };
         let set = {
             let mut session = self.session();
             if !session.copying() {
                 return None;
             }
-            session.watches.set()
+            session.watches.set(device)
         };
         if set.is_empty() {
             return None;
@@ -227,4 +246,33 @@ fn device() -> Option<DeviceRecord> {
         driver: format!("{}.{}", version / 1000, version % 1000 / 10),
         ptx_sha256: String::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::start::StartOn;
+    use crate::watch::WatchFile;
+
+    #[test]
+    fn what_ran_on_a_stream_is_followed_by_a_look_at_everything() {
+        let attached = Attached::new(Settings {
+            out: "run.twin".into(),
+            replace_before: 0,
+            report: None,
+            watch: WatchFile::default(),
+            launches: false,
+            ring: None,
+            start_on: StartOn::Now,
+            rank: None,
+        });
+        let quiet = || attached.activity.quiet(7);
+        assert!(attached.ran(7));
+        assert_eq!([quiet(), quiet(), quiet()], [false, false, true], "nothing ran between the last two");
+        assert!(attached.ran(7));
+        assert!(!quiet());
+        // No driver is here to say which streams are captured: none may run.
+        attached.captures.store(1, Ordering::Relaxed);
+        assert!(quiet() && !attached.ran(7) && quiet());
+    }
 }

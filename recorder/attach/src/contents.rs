@@ -5,11 +5,13 @@ mod kernel;
 mod order;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use crate::driver::{CUgraph, CUgraphNode};
+use crate::driver::{CUgraph, CUgraphNode, Memcpy3D, MemsetNodeParams};
+use crate::rows::Rows;
 
 /// One node of a graph, flattened out of child graphs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Node {
     /// A kernel.
     Kernel(Kernel),
@@ -31,12 +33,14 @@ pub enum Node {
         /// Bytes in all.
         bytes: u64,
     },
+    /// A copy or memset in rows that are no one piece.
+    Rows(Rows),
     /// A node that the format has no item for: its kind in words.
     Other(String),
 }
 
 /// A kernel, as a node of a graph or launched by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Kernel {
     /// Demangled name.
     pub name: String,
@@ -53,7 +57,7 @@ pub struct Kernel {
 }
 
 /// What a graph held when it was instantiated.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Contents {
     /// In a topological order of the driver's edges.
     pub nodes: Vec<Node>,
@@ -63,18 +67,48 @@ pub struct Contents {
     pub troubles: Vec<String>,
 }
 
+/// Where the driver's nodes are among [`Contents::nodes`]; of a child graph, the places of its nodes.
+pub type Places = HashMap<CUgraphNode, Vec<usize>>;
+
 /// Reads what `graph` holds. Called by the program's thread right after it was instantiated; no synchronisation.
 pub fn read(graph: CUgraph) -> Contents {
+    read_with_places(graph).0
+}
+
+/// As [`read`], and which node is where.
+pub fn read_with_places(graph: CUgraph) -> (Contents, Places) {
     let mut flat = Flat::default();
     flat.add(graph, 0);
-    let Flat { nodes, edges, mut troubles } = flat;
+    let Flat { nodes, edges, mut troubles, spans } = flat;
     troubles.sort();
     troubles.dedup();
     let (order, edges) = order::topological(nodes.len(), &edges);
+    let mut place = vec![0; nodes.len()];
+    order.iter().enumerate().for_each(|(at, &n)| place[n] = at);
+    let places = spans.into_iter().map(|(node, span)| (node, place[span].to_vec())).collect();
     let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
     let nodes = order.iter().filter_map(|&n| nodes.get_mut(n).and_then(Option::take)).collect();
-    Contents { nodes, edges, troubles }
+    (Contents { nodes, edges, troubles }, places)
 }
+
+/// The nodes of a graph that takes the place of a child graph, in the order of that one's [`Places`].
+pub fn read_child(graph: CUgraph) -> Vec<Node> {
+    let mut flat = Flat::default();
+    flat.add(graph, 1);
+    flat.nodes
+}
+
+/// A copy as a node is given one.
+pub fn copy_node(p: &Memcpy3D) -> Node {
+    handles::copy_of(p)
+}
+
+/// A memset as a node is given one.
+pub fn fill_node(p: &MemsetNodeParams) -> Node {
+    handles::fill_of(p)
+}
+
+pub use kernel::{described as kernel_node, is_function};
 
 /// The nodes of a graph in the order of its contents; `None` where one is a child graph, which has no place of its
 /// own there, or the driver does not tell.
@@ -99,6 +133,8 @@ struct Flat {
     nodes: Vec<Node>,
     edges: Vec<(usize, usize)>,
     troubles: Vec<String>,
+    /// Which of `nodes` each of the driver's nodes is.
+    spans: Vec<(CUgraphNode, Range<usize>)>,
 }
 
 /// Where paths through a node begin and end: one node, or the first and last ones of a child graph.
@@ -117,7 +153,12 @@ impl Flat {
                 return Ends::default();
             }
         };
-        let ends: Vec<Ends> = handles.iter().map(|&node| self.add_node(node, depth)).collect();
+        let mut ends: Vec<Ends> = Vec::with_capacity(handles.len());
+        for &node in &handles {
+            let start = self.nodes.len();
+            ends.push(self.add_node(node, depth));
+            self.spans.push((node, start..self.nodes.len()));
+        }
         let index: HashMap<CUgraphNode, usize> =
             handles.iter().enumerate().map(|(i, &node)| (node, i)).collect();
         let (mut has_before, mut has_after) = (vec![false; ends.len()], vec![false; ends.len()]);
@@ -137,8 +178,8 @@ impl Flat {
     fn add_node(&mut self, node: CUgraphNode, depth: u32) -> Ends {
         let read = match handles::kind(node) {
             handles::KERNEL => kernel::node(node, &mut self.troubles),
-            handles::COPY => handles::copy(node),
-            handles::FILL => handles::fill(node),
+            handles::COPY => handles::copy(node, &mut self.troubles),
+            handles::FILL => handles::fill(node, &mut self.troubles),
             handles::CHILD => match handles::child(node) {
                 Some(child) if depth < MAX_DEPTH => {
                     let ends = self.add(child, depth + 1);
@@ -149,7 +190,10 @@ impl Flat {
                 }
                 _ => Node::Other("child graph".to_owned()),
             },
-            kind => Node::Other(handles::kind_name(kind)),
+            kind => {
+                self.troubles.extend(handles::hidden(kind).map(str::to_owned));
+                Node::Other(handles::kind_name(kind))
+            }
         };
         self.nodes.push(read);
         let n = self.nodes.len() - 1;

@@ -1,150 +1,15 @@
 //! The real driver: its types and a table of its functions, each looked up at first use.
 //!
-//! Handles are plain numbers here (`usize` has a pointer's size and passing), so that they can be kept, hashed and
-//! sent between threads. No function here is wrapped: our own calls never come back to our hooks.
+//! No function here is wrapped: our own calls never come back to our hooks.
 
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals, clippy::missing_safety_doc, dead_code)]
+
+mod types;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// What every driver function returns; 0 is success.
-pub type CUresult = c_int;
-/// Success.
-pub const SUCCESS: CUresult = 0;
-/// `CUDA_ERROR_NOT_FOUND`: also what a function returns here that the driver does not have.
-pub const NOT_FOUND: CUresult = 500;
-
-/// A device address.
-pub type CUdeviceptr = u64;
-/// A context.
-pub type CUcontext = usize;
-/// A stream.
-pub type CUstream = usize;
-/// An event.
-pub type CUevent = usize;
-/// A graph.
-pub type CUgraph = usize;
-/// An instantiated graph.
-pub type CUgraphExec = usize;
-/// A node of a graph.
-pub type CUgraphNode = usize;
-/// A kernel.
-pub type CUfunction = usize;
-/// A module.
-pub type CUmodule = usize;
-/// A memory pool.
-pub type CUmemoryPool = usize;
-/// Physical memory of the virtual memory calls.
-pub type CUmemGenericAllocationHandle = u64;
-
-/// The legacy default stream, said outright: what 0 means to functions without a suffix.
-pub const STREAM_LEGACY: CUstream = 1;
-/// The calling thread's default stream, said outright: what 0 means to `_ptsz` functions.
-pub const STREAM_PER_THREAD: CUstream = 2;
-
-/// `CUDA_KERNEL_NODE_PARAMS_v2`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct KernelNodeParams {
-    pub func: CUfunction,
-    pub grid: [c_uint; 3],
-    pub block: [c_uint; 3],
-    pub shared_bytes: c_uint,
-    pub kernel_params: *mut *mut c_void,
-    pub extra: *mut *mut c_void,
-    pub kern: usize,
-    pub ctx: CUcontext,
-}
-
-/// `CUDA_MEMSET_NODE_PARAMS_v1`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MemsetNodeParams {
-    pub dst: CUdeviceptr,
-    pub pitch: usize,
-    pub value: c_uint,
-    pub element_size: c_uint,
-    pub width: usize,
-    pub height: usize,
-}
-
-/// `CUDA_MEMCPY3D_v2`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct Memcpy3D {
-    pub src_x: usize,
-    pub src_y: usize,
-    pub src_z: usize,
-    pub src_lod: usize,
-    pub src_memory_type: c_uint,
-    pub src_host: *const c_void,
-    pub src_device: CUdeviceptr,
-    pub src_array: usize,
-    pub reserved0: *mut c_void,
-    pub src_pitch: usize,
-    pub src_height: usize,
-    pub dst_x: usize,
-    pub dst_y: usize,
-    pub dst_z: usize,
-    pub dst_lod: usize,
-    pub dst_memory_type: c_uint,
-    pub dst_host: *mut c_void,
-    pub dst_device: CUdeviceptr,
-    pub dst_array: usize,
-    pub reserved1: *mut c_void,
-    pub dst_pitch: usize,
-    pub dst_height: usize,
-    pub width: usize,
-    pub height: usize,
-    pub depth: usize,
-}
-
-/// `CUDA_MEMCPY2D_v2`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct Memcpy2D {
-    pub src_x: usize,
-    pub src_y: usize,
-    pub src_memory_type: c_uint,
-    pub src_host: *const c_void,
-    pub src_device: CUdeviceptr,
-    pub src_array: usize,
-    pub src_pitch: usize,
-    pub dst_x: usize,
-    pub dst_y: usize,
-    pub dst_memory_type: c_uint,
-    pub dst_host: *mut c_void,
-    pub dst_device: CUdeviceptr,
-    pub dst_array: usize,
-    pub dst_pitch: usize,
-    pub width: usize,
-    pub height: usize,
-}
-
-/// `CUlaunchConfig`; `attrs` points to `num_attrs` records of 72 bytes ([`LaunchAttribute`]).
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct LaunchConfig {
-    pub grid: [c_uint; 3],
-    pub block: [c_uint; 3],
-    pub shared_bytes: c_uint,
-    pub stream: CUstream,
-    pub attrs: *const LaunchAttribute,
-    pub num_attrs: c_uint,
-}
-
-/// `CUlaunchAttribute`: id, padding to 8, a value of 64 bytes.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct LaunchAttribute {
-    pub id: c_uint,
-    pub pad: [c_char; 4],
-    pub value: [u32; 16],
-}
-
-/// `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`.
-pub const ATTRIBUTE_CLUSTER_DIMENSION: c_uint = 4;
+pub use types::*;
 
 /// Where one function of the driver is, once asked for.
 struct Slot(AtomicPtr<c_void>);
@@ -196,6 +61,23 @@ pub fn is_loaded() -> bool {
         }
         !loaded.is_null()
     }
+}
+
+/// The device of the calling thread's context.
+pub fn current_device() -> Option<c_int> {
+    let mut device = 0;
+    // SAFETY: a place for the answer.
+    (unsafe { cuCtxGetDevice(&mut device) } == SUCCESS).then_some(device)
+}
+
+/// The device that has memory; where the driver does not tell, the calling thread's.
+pub fn device_of(address: CUdeviceptr) -> c_int {
+    /// `CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL`.
+    const DEVICE_ORDINAL: c_int = 9;
+    let mut device: c_int = 0;
+    // SAFETY: a place for the answer, which is an int; a bad address is the driver's to refuse.
+    let status = unsafe { cuPointerGetAttribute((&raw mut device).cast(), DEVICE_ORDINAL, address) };
+    if status == SUCCESS && device >= 0 { device } else { current_device().unwrap_or(0) }
 }
 
 /// The type of `dlsym`.
@@ -286,6 +168,7 @@ functions! {
     cuDriverGetVersion(version: *mut c_int);
     cuCtxGetCurrent(context: *mut CUcontext);
     cuCtxGetDevice(device: *mut c_int);
+    cuPointerGetAttribute(data: *mut c_void, attribute: c_int, pointer: CUdeviceptr);
     cuCtxSynchronize();
     cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int);
     cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int);
@@ -306,6 +189,12 @@ functions! {
     cuGraphExecUpdate_v2(exec: CUgraphExec, graph: CUgraph, result: *mut c_void);
     cuGraphExecKernelNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *const c_void);
     cuGraphExecKernelNodeSetParams_v2(exec: CUgraphExec, node: CUgraphNode, params: *const c_void);
+    cuGraphExecMemcpyNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *const Memcpy3D, context: CUcontext);
+    cuGraphExecMemsetNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *const MemsetNodeParams,
+        context: CUcontext);
+    cuGraphExecChildGraphNodeSetParams(exec: CUgraphExec, node: CUgraphNode, child: CUgraph);
+    cuGraphExecNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *mut c_void);
+    cuGraphNodeSetEnabled(exec: CUgraphExec, node: CUgraphNode, enabled: c_uint);
     cuGraphClone(clone: *mut CUgraph, graph: CUgraph);
     cuGraphNodeFindInClone(found: *mut CUgraphNode, original: CUgraphNode, clone: CUgraph);
     cuGraphDestroyNode(node: CUgraphNode);
@@ -339,7 +228,17 @@ functions! {
     cuStreamDestroy_v2(stream: CUstream);
     cuStreamGetId(stream: CUstream, id: *mut u64);
     cuStreamWriteValue32(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
+    cuStreamWriteValue32_ptsz(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64_ptsz(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp_ptsz(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
     cuStreamWriteValue32_v2(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64_v2(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp_v2(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
+    cuStreamWriteValue32_v2_ptsz(stream: CUstream, address: CUdeviceptr, value: u32, flags: c_uint);
+    cuStreamWriteValue64_v2_ptsz(stream: CUstream, address: CUdeviceptr, value: u64, flags: c_uint);
+    cuStreamBatchMemOp_v2_ptsz(stream: CUstream, count: c_uint, operations: *mut MemoryOperation, flags: c_uint);
     cuThreadExchangeStreamCaptureMode(mode: *mut c_int);
 
     cuMemAlloc_v2(address: *mut CUdeviceptr, bytes: usize);
@@ -358,7 +257,14 @@ functions! {
     cuMemHostAlloc(address: *mut *mut c_void, bytes: usize, flags: c_uint);
     cuMemFreeHost(address: *mut c_void);
     cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, address: CUdeviceptr);
+    cuMemAllocHost_v2(address: *mut *mut c_void, bytes: usize);
+    cuMemHostRegister(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
+    cuMemHostUnregister(address: *mut c_void);
+    cuMemPoolImportPointer(address: *mut CUdeviceptr, pool: CUmemoryPool, data: *mut c_void);
+    cuIpcOpenMemHandle(address: *mut CUdeviceptr, handle: IpcMemHandle, flags: c_uint);
+    cuIpcOpenMemHandle_v2(address: *mut CUdeviceptr, handle: IpcMemHandle, flags: c_uint);
+    cuIpcCloseMemHandle(address: CUdeviceptr);
     cuMemHostGetDevicePointer_v2(address: *mut CUdeviceptr, host: *mut c_void, flags: c_uint);
 
     cuMemcpy(target: CUdeviceptr, source: CUdeviceptr, bytes: usize);
@@ -389,6 +295,81 @@ functions! {
     cuMemsetD16Async_ptsz(target: CUdeviceptr, value: u16, count: usize, stream: CUstream);
     cuMemsetD32Async(target: CUdeviceptr, value: u32, count: usize, stream: CUstream);
     cuMemsetD32Async_ptsz(target: CUdeviceptr, value: u32, count: usize, stream: CUstream);
+
+    cuMemcpy2D_v2(copy: *const Memcpy2D);
+    cuMemcpy2DUnaligned_v2(copy: *const Memcpy2D);
+    cuMemcpy3D_v2(copy: *const Memcpy3D);
+    cuMemcpy3DPeer(copy: *const Memcpy3DPeer);
+    cuMemcpyPeer(target: CUdeviceptr, target_context: CUcontext, source: CUdeviceptr,
+        source_context: CUcontext, bytes: usize);
+    cuMemcpyDtoA_v2(target: usize, offset: usize, source: CUdeviceptr, bytes: usize);
+    cuMemcpyAtoD_v2(target: CUdeviceptr, source: usize, offset: usize, bytes: usize);
+    cuMemcpyHtoA_v2(target: usize, offset: usize, source: *const c_void, bytes: usize);
+    cuMemcpyAtoH_v2(target: *mut c_void, source: usize, offset: usize, bytes: usize);
+    cuMemcpyAtoA_v2(target: usize, offset: usize, source: usize, source_offset: usize, bytes: usize);
+    cuMemsetD2D8_v2(target: CUdeviceptr, pitch: usize, value: u8, width: usize, height: usize);
+    cuMemsetD2D16_v2(target: CUdeviceptr, pitch: usize, value: u16, width: usize, height: usize);
+    cuMemsetD2D32_v2(target: CUdeviceptr, pitch: usize, value: u32, width: usize, height: usize);
+    cuMemcpy2D_v2_ptds(copy: *const Memcpy2D);
+    cuMemcpy2DUnaligned_v2_ptds(copy: *const Memcpy2D);
+    cuMemcpy3D_v2_ptds(copy: *const Memcpy3D);
+    cuMemcpy3DPeer_ptds(copy: *const Memcpy3DPeer);
+    cuMemcpyPeer_ptds(target: CUdeviceptr, target_context: CUcontext, source: CUdeviceptr,
+        source_context: CUcontext, bytes: usize);
+    cuMemcpyDtoA_v2_ptds(target: usize, offset: usize, source: CUdeviceptr, bytes: usize);
+    cuMemcpyAtoD_v2_ptds(target: CUdeviceptr, source: usize, offset: usize, bytes: usize);
+    cuMemcpyHtoA_v2_ptds(target: usize, offset: usize, source: *const c_void, bytes: usize);
+    cuMemcpyAtoH_v2_ptds(target: *mut c_void, source: usize, offset: usize, bytes: usize);
+    cuMemcpyAtoA_v2_ptds(target: usize, offset: usize, source: usize, source_offset: usize, bytes: usize);
+    cuMemsetD2D8_v2_ptds(target: CUdeviceptr, pitch: usize, value: u8, width: usize, height: usize);
+    cuMemsetD2D16_v2_ptds(target: CUdeviceptr, pitch: usize, value: u16, width: usize, height: usize);
+    cuMemsetD2D32_v2_ptds(target: CUdeviceptr, pitch: usize, value: u32, width: usize, height: usize);
+    cuMemcpy2DAsync_v2(copy: *const Memcpy2D, stream: CUstream);
+    cuMemcpy3DAsync_v2(copy: *const Memcpy3D, stream: CUstream);
+    cuMemcpy3DPeerAsync(copy: *const Memcpy3DPeer, stream: CUstream);
+    cuMemcpyPeerAsync(target: CUdeviceptr, target_context: CUcontext, source: CUdeviceptr,
+        source_context: CUcontext, bytes: usize, stream: CUstream);
+    cuMemcpyHtoAAsync_v2(target: usize, offset: usize, source: *const c_void, bytes: usize, stream: CUstream);
+    cuMemcpyAtoHAsync_v2(target: *mut c_void, source: usize, offset: usize, bytes: usize, stream: CUstream);
+    cuMemcpyBatchAsync(targets: *mut CUdeviceptr, sources: *mut CUdeviceptr, bytes: *mut usize, count: usize,
+        attributes: *mut c_void, indices: *mut usize, attribute_count: usize, failed: *mut usize, stream: CUstream);
+    cuMemcpyBatchAsync_v2(targets: *mut CUdeviceptr, sources: *mut CUdeviceptr, bytes: *mut usize, count: usize,
+        attributes: *mut c_void, indices: *mut usize, attribute_count: usize, stream: CUstream);
+    cuMemcpy3DBatchAsync(count: usize, copies: *mut Memcpy3DBatchOp, failed: *mut usize, flags: u64,
+        stream: CUstream);
+    cuMemcpy3DBatchAsync_v2(count: usize, copies: *mut Memcpy3DBatchOp, flags: u64, stream: CUstream);
+    cuMemcpyWithAttributesAsync(target: CUdeviceptr, source: CUdeviceptr, bytes: usize, attributes: *mut c_void,
+        stream: CUstream);
+    cuMemcpy3DWithAttributesAsync(copy: *mut Memcpy3DBatchOp, flags: u64, stream: CUstream);
+    cuMemsetD2D8Async(target: CUdeviceptr, pitch: usize, value: u8, width: usize, height: usize,
+        stream: CUstream);
+    cuMemsetD2D16Async(target: CUdeviceptr, pitch: usize, value: u16, width: usize, height: usize,
+        stream: CUstream);
+    cuMemsetD2D32Async(target: CUdeviceptr, pitch: usize, value: u32, width: usize, height: usize,
+        stream: CUstream);
+    cuMemcpy2DAsync_v2_ptsz(copy: *const Memcpy2D, stream: CUstream);
+    cuMemcpy3DAsync_v2_ptsz(copy: *const Memcpy3D, stream: CUstream);
+    cuMemcpy3DPeerAsync_ptsz(copy: *const Memcpy3DPeer, stream: CUstream);
+    cuMemcpyPeerAsync_ptsz(target: CUdeviceptr, target_context: CUcontext, source: CUdeviceptr,
+        source_context: CUcontext, bytes: usize, stream: CUstream);
+    cuMemcpyHtoAAsync_v2_ptsz(target: usize, offset: usize, source: *const c_void, bytes: usize, stream: CUstream);
+    cuMemcpyAtoHAsync_v2_ptsz(target: *mut c_void, source: usize, offset: usize, bytes: usize, stream: CUstream);
+    cuMemcpyBatchAsync_ptsz(targets: *mut CUdeviceptr, sources: *mut CUdeviceptr, bytes: *mut usize, count: usize,
+        attributes: *mut c_void, indices: *mut usize, attribute_count: usize, failed: *mut usize, stream: CUstream);
+    cuMemcpyBatchAsync_v2_ptsz(targets: *mut CUdeviceptr, sources: *mut CUdeviceptr, bytes: *mut usize, count: usize,
+        attributes: *mut c_void, indices: *mut usize, attribute_count: usize, stream: CUstream);
+    cuMemcpy3DBatchAsync_ptsz(count: usize, copies: *mut Memcpy3DBatchOp, failed: *mut usize, flags: u64,
+        stream: CUstream);
+    cuMemcpy3DBatchAsync_v2_ptsz(count: usize, copies: *mut Memcpy3DBatchOp, flags: u64, stream: CUstream);
+    cuMemcpyWithAttributesAsync_ptsz(target: CUdeviceptr, source: CUdeviceptr, bytes: usize, attributes: *mut c_void,
+        stream: CUstream);
+    cuMemcpy3DWithAttributesAsync_ptsz(copy: *mut Memcpy3DBatchOp, flags: u64, stream: CUstream);
+    cuMemsetD2D8Async_ptsz(target: CUdeviceptr, pitch: usize, value: u8, width: usize, height: usize,
+        stream: CUstream);
+    cuMemsetD2D16Async_ptsz(target: CUdeviceptr, pitch: usize, value: u16, width: usize, height: usize,
+        stream: CUstream);
+    cuMemsetD2D32Async_ptsz(target: CUdeviceptr, pitch: usize, value: u32, width: usize, height: usize,
+        stream: CUstream);
 
     cuLaunchKernel(function: CUfunction, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint,
         block_y: c_uint, block_z: c_uint, shared: c_uint, stream: CUstream, params: *mut *mut c_void,

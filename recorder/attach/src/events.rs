@@ -5,6 +5,7 @@ use std::sync::Arc;
 use twinstep_traces::{BufferId, BufferRecord, GraphId};
 
 use crate::contents::{Contents, Kernel};
+use crate::rows::Rows;
 use crate::snapshot::Ticket;
 
 /// One thing that happened. What is frequent is small and holds no allocation of its own.
@@ -17,12 +18,16 @@ pub enum Event {
     Allocate(BufferId),
     /// Its memory was given back.
     Free(BufferId),
-    /// A graph was instantiated. Its number is the next one.
+    /// A graph was instantiated, or nodes of one were changed in place. Its number is the next one.
     Capture(GraphId, Arc<Contents>),
+    /// A graph holds again what one of that number held, or was given the same again.
+    CaptureAgain(GraphId),
     /// A graph was launched.
     GraphLaunch {
         /// Which.
         graph: GraphId,
+        /// The number that it was instantiated with.
+        first: GraphId,
         /// On which stream, by our number.
         stream: u32,
         /// The snapshot before it.
@@ -32,9 +37,11 @@ pub enum Event {
     },
     /// A graph was destroyed.
     DestroyGraph(GraphId),
+    /// What a graph held before it was changed in place; it is not compared with what it will hold any more.
+    Superseded(GraphId),
     /// A kernel was launched by itself.
     Launch(u32, Box<Kernel>),
-    /// A copy; an address of 0 is host memory.
+    /// A copy; an address of 0 is host memory, pinned or not, or an array.
     Copy {
         /// Stream number.
         stream: u32,
@@ -52,12 +59,14 @@ pub enum Event {
         /// Device address.
         target: u64,
         /// One element, little-endian.
-        pattern: u32,
-        /// Its size: 1, 2 or 4.
+        pattern: u64,
+        /// Its size: 1, 2, 4 or 8.
         element: u8,
         /// Bytes in all.
         bytes: u64,
     },
+    /// A copy or fill in rows that are no one piece, on a stream.
+    Rows(u32, Box<Rows>),
     /// An event was recorded: event, stream.
     EventRecord(u32, u32),
     /// A stream waits: event, stream.
@@ -92,6 +101,14 @@ pub enum Event {
     StepEnd(Kind),
     /// What follows is set-up, labelled; or no longer is.
     WarmUp(Option<String>),
+}
+
+impl Event {
+    /// Whether the program had the device do something, memory included.
+    pub fn is_of_device(&self) -> bool {
+        use Event::{Gap, Mark, Note, Request, Start, StepEnd, WarmUp};
+        !matches!(self, Gap(_) | Mark(_) | Note(..) | Request { .. } | Start(_) | StepEnd(_) | WarmUp(_))
+    }
 }
 
 /// What a step is said to be.

@@ -3,13 +3,20 @@
 //! Each is a C function of the driver's own name. It calls the real function exactly once, with the program's
 //! arguments, and returns its result; our part runs before and after, and can neither fail nor unwind into it.
 
+mod arrays;
 mod capture;
+mod copies;
+mod fills;
 mod graphs;
 mod inject;
 mod launches;
 mod loader;
 mod memory;
+mod rows;
+mod shared;
 mod streams;
+mod updates;
+mod words;
 
 /// Defines wrappers and `TABLE`, which the loader searches.
 macro_rules! hooks {
@@ -32,6 +39,15 @@ macro_rules! hooks {
     };
 }
 use hooks;
+
+/// The real call of a wrapper.
+macro_rules! real {
+    ($call:expr) => {
+        // SAFETY: the program's own arguments go to the real function unchanged.
+        unsafe { $call }
+    };
+}
+use real;
 
 /// A wrapper by its name.
 struct Hook {

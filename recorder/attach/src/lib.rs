@@ -29,6 +29,7 @@
 //! | `contents` | what is inside a graph |
 //! | `reexecute` | one recorded graph launch again, in this process |
 //! | `writer` | events to records |
+//! | `rows` | memory in rows: 2D and 3D copies and fills |
 //! | `ring` | only the last steps are kept |
 //! | `process` | fork, exit |
 //! | `start` | recording that begins later |
@@ -68,6 +69,7 @@ mod hooks;
 mod process;
 mod reexecute;
 mod ring;
+mod rows;
 mod session;
 mod settings;
 mod snapshot;

@@ -98,6 +98,17 @@ unsafe extern "C" fn in_child() {
     FORKED.store(true, Ordering::Relaxed);
 }
 
+/// Whether the calling thread, ours, is the last of the process: the main thread has left with `pthread_exit`, and the
+/// others have returned. C ends a process when its last thread does, so ours must not stay.
+pub fn left_alone() -> bool {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return false };
+    let own = std::process::id().to_string();
+    let others = tasks.count().saturating_sub(2);
+    let Ok(main) = std::fs::read_to_string(format!("/proc/self/task/{own}/stat")) else { return false };
+    // The state comes after the name, which is in brackets and may hold anything.
+    others == 0 && main.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
 extern "C" fn at_exit() {
     if let Some(attached) = existing() {
         attached.writer.close(DRAIN);
@@ -127,6 +138,12 @@ pub fn report(settings: &Settings, word: &str, text: &str) {
     if let Some(path) = &settings.report {
         append(path, word, text);
     }
+}
+
+/// The first process that had the device do something, if one said so.
+pub fn first(settings: &Settings) -> Option<u32> {
+    let text = std::fs::read_to_string(settings.report.as_ref()?).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("first ")?.parse().ok())
 }
 
 fn append(path: &std::path::Path, word: &str, text: &str) {

@@ -5,10 +5,12 @@
 //! gets the same records. When the first is full, the second takes its name. So there is a readable trace under
 //! that name at any moment, it holds at least half of the size, and the disk holds at most one and a half.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use twinstep_traces::{BufferId, BufferRecord, Item, RequestRecord, RunRecord, StepKind, WriteError};
+use twinstep_traces::{
+    BufferId, BufferRecord, GraphId, Item, Program, RequestRecord, RunRecord, StepKind, WriteError,
+};
 
 use crate::snapshot::{Changed, Completed, Ticket};
 use crate::writer::{GraphDraft, Recording, Step};
@@ -27,6 +29,8 @@ pub struct Ring {
     /// Everything that later records refer to.
     buffers: Vec<BufferRecord>,
     graphs: Vec<GraphDraft>,
+    /// Graphs that are launched no more and have no record yet.
+    superseded: HashSet<GraphId>,
     requests: Vec<RequestRecord>,
     standing: Vec<Item>,
     /// What each buffer held at its last snapshot; kept with a limit only.
@@ -97,14 +101,29 @@ impl Ring {
         Ok(())
     }
 
-    pub fn graph(&mut self, graph: GraphDraft) -> Result<(), WriteError> {
+    pub fn graph(&mut self, mut graph: GraphDraft) -> Result<(), WriteError> {
         for file in self.files() {
             file.graph(&graph)?;
         }
         if self.limit.is_some() {
+            if self.superseded.remove(&graph.id) {
+                hollow(&mut graph);
+            }
             self.graphs.push(graph);
         }
         Ok(())
+    }
+
+    /// A graph that is launched no more, as it was changed in place: a file begun later has its number, not its nodes.
+    pub fn superseded(&mut self, graph: GraphId) {
+        if self.limit.is_none() {
+            return;
+        }
+        match self.graphs.get_mut(graph.0 as usize) {
+            Some(draft) => hollow(draft),
+            // Its record is written with the step.
+            None => drop(self.superseded.insert(graph)),
+        }
     }
 
     pub fn snapshot(&mut self, completed: Completed) -> Result<(), WriteError> {
@@ -210,4 +229,11 @@ impl Ring {
         }
         self.current.take().map_or(Ok(()), Recording::finish)
     }
+}
+
+/// Leaves a graph its number.
+fn hollow(graph: &mut GraphDraft) {
+    let reason = "what a graph held that was changed in place before the steps kept here".to_owned();
+    graph.program = Program { items: vec![Item::Gap { reason }] };
+    graph.edges = Vec::new();
 }

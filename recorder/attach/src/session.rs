@@ -2,32 +2,28 @@
 //!
 //! One for the process, behind one lock that is held for a few map operations and never while the driver runs.
 
+mod graphs;
 pub mod memory;
+mod naming;
 pub mod watches;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use twinstep_traces::{BufferId, BufferRecord, DType, GraphId, Role};
+use twinstep_traces::{BufferId, BufferRecord, DType, Role};
 
-use crate::contents::{Contents, Node};
 use crate::driver::{CUevent, CUfunction, CUgraphExec, CUstream, STREAM_LEGACY};
 use crate::events::{Event, Kind};
 use crate::settings::Settings;
-use crate::snapshot::Watched;
 use crate::start::StartOn;
-use crate::watch::{Place, StepRule, glob};
-use memory::Memory;
+use graphs::Graph;
+use memory::{Memory, Place};
 use watches::Watches;
+
+pub use graphs::Planned;
 
 /// Events that may wait for the writer. Beyond that the newest are dropped, with a gap.
 const MAX_EVENTS: usize = 1 << 21;
-
-/// Bytes that buffers named by themselves may have together.
-pub const AUTO_TOTAL_BYTES: u64 = 64 << 20;
-
-/// Bytes of one buffer that is named by itself, where nobody says.
-const AUTO_BYTES: u64 = 65536;
 
 /// Chunk size of buffers that are copied.
 pub const CHUNK_BYTES: u32 = crate::snapshot::CHUNK_LIMIT;
@@ -47,6 +43,8 @@ pub struct Session {
     next_graph: u32,
     next_buffer: u32,
     next_allocation: u32,
+    /// Memory of other processes: how often each is open.
+    pub opened: HashMap<u64, u32>,
     /// Somebody says when steps end; nothing is guessed then.
     told: bool,
     /// Counts steps; a graph remembers in which it was launched last.
@@ -63,25 +61,10 @@ pub struct Session {
     auto_full: bool,
     /// For each watch of the file: whether its place was found.
     found: Vec<bool>,
+    /// A graph came with a kernel that ends a step.
+    rule_met: bool,
     /// Functions launched while the watch file waits for a kernel: each is looked at once.
     looked_at: HashSet<CUfunction>,
-}
-
-#[derive(Debug, Clone)]
-struct Graph {
-    id: GraphId,
-    launched_in: u64,
-    ends_step: bool,
-    set_in_place: bool,
-    contents: Arc<Contents>,
-}
-
-/// A graph that is about to be launched, or a bracket: what snapshots to take.
-pub struct Planned {
-    /// Ends the step before.
-    pub ends_step: bool,
-    pub graph: Option<GraphId>,
-    pub stream: u32,
 }
 
 impl Session {
@@ -101,6 +84,7 @@ impl Session {
             next_graph: 0,
             next_buffer: 0,
             next_allocation: 0,
+            opened: HashMap::new(),
             told: false,
             step: 1,
             step_over: false,
@@ -111,6 +95,7 @@ impl Session {
             auto_total: 0,
             auto_full: false,
             found,
+            rule_met: false,
             looked_at: HashSet::new(),
         };
         if recording {
@@ -183,15 +168,32 @@ impl Session {
     // Memory -------------------------------------------------------------------------------------
 
     /// The driver gave memory.
-    pub fn allocated(&mut self, address: u64, bytes: u64) {
+    pub fn allocated(&mut self, address: u64, bytes: u64, place: Place) {
+        if let Some(buffer) = self.declare_memory(address, bytes) {
+            self.memory.insert(address, bytes, buffer, place);
+            self.watch_addresses();
+        }
+    }
+
+    /// Memory that comes from elsewhere, or is the host's: where from, in words.
+    pub fn reached(&mut self, address: u64, bytes: u64, place: Place, from: &str) {
+        let number = self.next_allocation;
+        if let Some(buffer) = self.declare_memory(address, bytes) {
+            self.memory.insert(address, bytes, buffer, place);
+            self.push(Event::Mark(format!("cuda.{number} is {from}")));
+            self.watch_addresses();
+        }
+    }
+
+    fn declare_memory(&mut self, address: u64, bytes: u64) -> Option<BufferId> {
         if address == 0 || bytes == 0 {
-            return;
+            return None;
         }
         // The driver would not give memory that is taken: what we know of it is out of date.
         self.freed_range(address, bytes);
         let name = format!("cuda.{}", self.next_allocation);
         self.next_allocation += 1;
-        let buffer = self.declare(BufferRecord {
+        Some(self.declare(BufferRecord {
             name,
             generation: 0,
             dtype: DType::U8,
@@ -201,9 +203,7 @@ impl Session {
             chunk_bytes: CHUNK_BYTES,
             address: Some(address),
             contents: None,
-        });
-        self.memory.insert(address, bytes, buffer);
-        self.watch_addresses();
+        }))
     }
 
     /// Whatever lies in a range is gone.
@@ -214,284 +214,6 @@ impl Session {
         for buffer in self.memory.remove(address, bytes) {
             self.push_always(Event::Free(buffer));
         }
-    }
-
-    // Watched buffers ----------------------------------------------------------------------------
-
-    /// A name for memory. The same again is nothing new; anything else is a new generation.
-    ///
-    /// # Errors
-    /// One line.
-    pub fn watch(
-        &mut self,
-        name: &str,
-        address: u64,
-        dtype: DType,
-        shape: &[u64],
-        role: Role,
-    ) -> Result<(), String> {
-        let bytes = shape.iter().try_fold(dtype.size(), |bytes, &axis| bytes.checked_mul(axis));
-        let bytes = bytes.filter(|&b| b > 0 && address.checked_add(b).is_some());
-        let bytes = bytes.ok_or_else(|| format!("`{name}` of shape {shape:?} has no bytes, or too many"))?;
-        if address == 0 {
-            return Err(format!("`{name}` has no address"));
-        }
-        if self.watches.same(name, address, dtype, shape, role) {
-            return Ok(());
-        }
-        self.named = true;
-        // A name that somebody gave takes the place of one that was made up.
-        for (buffer, bytes) in self.watches.drop_made_up(address, bytes) {
-            self.auto_total = self.auto_total.saturating_sub(bytes);
-            let _ = buffer;
-        }
-        self.add_watch(name, address, bytes, dtype, shape.to_vec(), role, false);
-        Ok(())
-    }
-
-    fn add_watch(
-        &mut self,
-        name: &str,
-        address: u64,
-        bytes: u64,
-        dtype: DType,
-        shape: Vec<u64>,
-        role: Role,
-        made_up: bool,
-    ) {
-        let generation = self.watches.next_generation(name);
-        let buffer = self.declare(BufferRecord {
-            name: name.to_owned(),
-            generation,
-            dtype,
-            shape: shape.clone(),
-            role,
-            bytes,
-            chunk_bytes: CHUNK_BYTES,
-            address: Some(address),
-            contents: None,
-        });
-        let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES };
-        self.watches.add(name, watched, dtype, shape, role, made_up);
-    }
-
-    /// Watches of the file that give an address, once there is memory.
-    fn watch_addresses(&mut self) {
-        if self.found.iter().all(|&found| found) {
-            return;
-        }
-        let settings = self.settings.clone();
-        for (i, watch) in settings.watch.watches.iter().enumerate() {
-            let Place::Address(address) = watch.place else { continue };
-            let bytes = watch.shape.iter().product::<u64>() * watch.dtype.size();
-            if !self.found[i] && self.memory.holds(address, bytes) {
-                self.found[i] = true;
-                if let Err(trouble) = self.watch(&watch.name, address, watch.dtype, &watch.shape, watch.role)
-                {
-                    self.push(Event::Mark(trouble));
-                }
-            }
-        }
-    }
-
-    /// Watches of the file that give a kernel's parameter.
-    pub fn watch_parameters(&mut self, kernel: &str, parameters: &[Vec<u8>]) {
-        if self.found.iter().all(|&found| found) {
-            return;
-        }
-        let settings = self.settings.clone();
-        for (i, watch) in settings.watch.watches.iter().enumerate() {
-            let Place::Parameter { kernel: pattern, parameter, byte } = &watch.place else { continue };
-            if self.found[i] || !glob(pattern, kernel) {
-                continue;
-            }
-            self.found[i] = true;
-            let value = parameters.get(*parameter).and_then(|bytes| pointer(bytes, *byte));
-            let bytes = watch.shape.iter().product::<u64>() * watch.dtype.size();
-            let named = match value {
-                Some(address) if self.memory.holds(address, bytes) => {
-                    self.watch(&watch.name, address, watch.dtype, &watch.shape, watch.role)
-                }
-                Some(address) => Err(format!(
-                    "`{}` is not watched: parameter {parameter} of {kernel} is {address:#x}, where no {bytes} bytes \
-                     are allocated",
-                    watch.name
-                )),
-                None => Err(format!(
-                    "`{}` is not watched: {kernel} has no pointer at parameter {parameter}, byte {byte}",
-                    watch.name
-                )),
-            };
-            if let Err(trouble) = named {
-                self.push(Event::Mark(trouble));
-            }
-        }
-    }
-
-    /// Whether the watch file waits for a kernel's parameter, and this kernel was not looked at yet.
-    pub fn waits_for_kernel(&mut self, function: CUfunction) -> bool {
-        let watches = self.settings.watch.watches.iter().zip(&self.found);
-        let mut waits =
-            watches.filter(|(watch, found)| !**found && matches!(watch.place, Place::Parameter { .. }));
-        waits.next().is_some() && self.looked_at.insert(function)
-    }
-
-    /// What the file asks for and was never seen.
-    pub fn not_found(&self) -> Vec<String> {
-        let watches = self.settings.watch.watches.iter().zip(&self.found);
-        watches.filter(|(_, found)| !**found).map(|(watch, _)| watch.name.clone()).collect()
-    }
-
-    /// Names memory that a graph's nodes take as pointers, unless somebody named buffers.
-    fn watch_by_itself(&mut self, graph: GraphId, contents: &Contents) {
-        let each =
-            match (self.settings.watch.auto_bytes, self.named || !self.settings.watch.watches.is_empty()) {
-                (Some(bytes), _) => bytes,
-                (None, true) => 0,
-                (None, false) => AUTO_BYTES,
-            };
-        if each == 0 {
-            return;
-        }
-        let mut pointers = Vec::new();
-        for (node, kernel) in contents.nodes.iter().enumerate() {
-            let Node::Kernel(kernel) = kernel else { continue };
-            for (parameter, bytes) in kernel.parameters.iter().enumerate() {
-                for byte in (0..bytes.len().saturating_sub(7)).step_by(8) {
-                    let Some(address) = pointer(bytes, byte) else { continue };
-                    if self.memory.at(address).is_some() {
-                        pointers.push((address, node, parameter, byte));
-                    }
-                }
-            }
-        }
-        let mut starts: Vec<u64> = pointers.iter().map(|&(address, ..)| address).collect();
-        starts.extend(self.watches.live().map(|watched| watched.address));
-        starts.sort_unstable();
-        starts.dedup();
-        let mut seen = HashSet::new();
-        for (address, node, parameter, byte) in pointers {
-            if !seen.insert(address) || self.watches.covers(address) {
-                continue;
-            }
-            let Some((start, bytes, _)) = self.memory.at(address) else { continue };
-            let next = starts.get(starts.partition_point(|&s| s <= address)).copied().unwrap_or(u64::MAX);
-            let end = (start + bytes).min(next).min(address.saturating_add(each));
-            let bytes = end - address;
-            if self.auto_total + bytes > AUTO_TOTAL_BYTES {
-                if !std::mem::replace(&mut self.auto_full, true) {
-                    self.push(Event::Mark(format!(
-                        "not all pointers of graphs are watched by themselves: {} MiB are reached; name buffers, or \
-                         set auto_bytes in a watch file",
-                        AUTO_TOTAL_BYTES >> 20
-                    )));
-                }
-                return;
-            }
-            self.auto_total += bytes;
-            let g = graph.0;
-            let name = match byte {
-                0 => format!("g{g}.n{node}.p{parameter}"),
-                byte => format!("g{g}.n{node}.p{parameter}.{byte}"),
-            };
-            self.add_watch(&name, address, bytes, DType::U8, vec![bytes], Role::State, true);
-        }
-    }
-
-    /// No snapshot covers the name any more.
-    pub fn unwatch(&mut self, name: &str) -> bool {
-        self.watches.remove(name).is_some()
-    }
-
-    /// The engine gave the memory under a name back.
-    pub fn freed(&mut self, name: &str) -> bool {
-        let Some(buffer) = self.watches.remove(name) else { return false };
-        self.push_always(Event::Free(buffer));
-        true
-    }
-
-    // Graphs -------------------------------------------------------------------------------------
-
-    /// A graph was instantiated.
-    pub fn instantiated(&mut self, exec: CUgraphExec, contents: Contents) {
-        let id = GraphId(self.next_graph);
-        self.next_graph += 1;
-        for node in &contents.nodes {
-            if let Node::Kernel(kernel) = node {
-                self.watch_parameters(&kernel.name, &kernel.parameters);
-            }
-        }
-        self.watch_by_itself(id, &contents);
-        let ends_step = match &self.settings.watch.step {
-            StepRule::Repeat => false,
-            StepRule::Launch(pattern) => contents
-                .nodes
-                .iter()
-                .any(|node| matches!(node, Node::Kernel(kernel) if glob(pattern, &kernel.name))),
-        };
-        let contents = Arc::new(contents);
-        self.push_always(Event::Capture(id, contents.clone()));
-        // An address that is used again belongs to a graph whose end we did not see.
-        let graph = Graph { id, launched_in: 0, ends_step, set_in_place: false, contents };
-        if let Some(old) = self.graphs.insert(exec, graph) {
-            self.push_always(Event::DestroyGraph(old.id));
-        }
-    }
-
-    /// A graph's nodes were changed in place: from here on it is another graph, unless nothing changed.
-    pub fn updated(&mut self, exec: CUgraphExec, contents: Contents) {
-        let Some(graph) = self.graphs.get(&exec) else { return };
-        if *graph.contents == contents {
-            return;
-        }
-        let (old, next) = (graph.id.0, self.next_graph);
-        self.push(Event::Mark(format!("graph {old} was updated in place: it is graph {next} from here on")));
-        self.instantiated(exec, contents);
-    }
-
-    /// One node's parameters were set in place: the driver does not tell which parameters a graph has then.
-    pub fn set_in_place(&mut self, exec: CUgraphExec) {
-        let Some(graph) = self.graphs.get_mut(&exec) else { return };
-        if !std::mem::replace(&mut graph.set_in_place, true) {
-            let id = graph.id.0;
-            let reason =
-                format!("what was set in place in nodes of graph {id}: its contents are as instantiated");
-            self.push(Event::Gap(reason));
-        }
-    }
-
-    /// The instantiated graph of that number, if it is not destroyed or updated since, and its nodes.
-    pub fn exec(&self, id: GraphId) -> Option<(CUgraphExec, Arc<Contents>)> {
-        let found = self.graphs.iter().find(|(_, graph)| graph.id == id);
-        found.map(|(&exec, graph)| (exec, graph.contents.clone()))
-    }
-
-    /// A graph was destroyed.
-    pub fn destroyed(&mut self, exec: CUgraphExec) {
-        if let Some(graph) = self.graphs.remove(&exec) {
-            // What ran in this step won't run in it again: where steps are guessed, the next launch begins one.
-            self.step_over |= graph.launched_in == self.step;
-            self.push_always(Event::DestroyGraph(graph.id));
-        }
-    }
-
-    /// A graph is about to be launched: which it is, and whether that ends a step first.
-    pub fn plan_launch(&mut self, exec: CUgraphExec, stream: CUstream) -> Option<Planned> {
-        let stream = self.stream(stream);
-        let (told, step, over) = (self.told || self.warm_up, self.step, self.step_over);
-        let Some(graph) = self.graphs.get_mut(&exec) else {
-            self.push(Event::Gap("a graph was launched whose instantiation was not seen".to_owned()));
-            return None;
-        };
-        let ends_step = !told && (over || graph.launched_in == step);
-        let next = if ends_step { step + 1 } else { step };
-        graph.launched_in = next;
-        let (id, last) = (graph.id, graph.ends_step);
-        if ends_step {
-            self.step = next;
-        }
-        self.step_over = last;
-        Some(Planned { ends_step, graph: Some(id), stream })
     }
 
     // Steps --------------------------------------------------------------------------------------
@@ -524,10 +246,4 @@ impl Session {
     pub fn bracket(&mut self) {
         self.told = true;
     }
-}
-
-/// The eight bytes at `byte` as an address.
-fn pointer(bytes: &[u8], byte: usize) -> Option<u64> {
-    let eight = bytes.get(byte..byte.checked_add(8)?)?;
-    Some(u64::from_le_bytes(eight.try_into().ok()?))
 }

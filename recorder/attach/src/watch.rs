@@ -174,9 +174,7 @@ impl WatchFile {
 fn read(entry: &toml::Spanned<WatchText>) -> Result<Watch, (usize, String)> {
     let (start, text) = (entry.span().start, entry.get_ref());
     let name = text.name.get_ref().clone();
-    if name.is_empty() {
-        return Err((text.name.span().start, "a buffer needs a name".to_owned()));
-    }
+    usable(&name).map_err(|reason| (text.name.span().start, reason))?;
     let place = match (&text.kernel, text.parameter, &text.address) {
         (Some(kernel), Some(parameter), None) => {
             Place::Parameter { kernel: kernel.clone(), parameter, byte: text.byte.unwrap_or(0) }
@@ -221,6 +219,25 @@ fn read(entry: &toml::Spanned<WatchText>) -> Result<Watch, (usize, String)> {
         ));
     }
     Ok(Watch { name, place, dtype, shape, role })
+}
+
+/// Whether a buffer can have a name: the driver's allocations have theirs.
+///
+/// # Errors
+/// One line.
+pub fn usable(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("a buffer needs a name".to_owned());
+    }
+    if name.chars().any(char::is_control) {
+        return Err(format!("`{}`: a name has no control characters", name.escape_debug()));
+    }
+    match name.strip_prefix("cuda.") {
+        Some(number) if number.parse::<u64>().is_ok() => {
+            Err(format!("`{name}` is the name of an allocation of the driver; give it another"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An element type by its name.

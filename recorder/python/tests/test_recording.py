@@ -221,12 +221,29 @@ def test_what_is_no_tensor(tmp_path, value):
     assert twinstep.open(tmp_path / "a.twin").complete
 
 
+def test_without_a_path_and_unattached_the_program_runs_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(RuntimeWarning, match="nothing is recorded.*not attached") as told:
+        with twinstep.record(mode="graph") as r:
+            r.watch("codes", np.zeros(3))
+            r.request("a", prompt=[1])
+            with r.warmup("w"), r.launch("forward"):
+                pass
+            r.mark("m")
+            r.host_write("codes", np.zeros(1))
+            assert (r.recording, r.path, r.attached, r.step()) == (False, None, False, 0)
+            r.unwatch("codes")
+            r.flush()
+            with pytest.raises(twinstep.TraceError, match="has ended"):
+                r.reexecute(1)
+    assert [told[0].filename, len(told)] == [__file__, 1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_arguments(tmp_path):
     for wrong in (dict(on_error="ignore"), dict(mode=1), dict(rank=-1), dict(notes={"process.pid": "1"}), dict(notes={"a": 1})):
         with pytest.raises(ValueError):
             twinstep.record(tmp_path / "b.twin", **wrong)
-    with pytest.raises(ValueError, match="needs a path"):
-        twinstep.record()
     assert not (tmp_path / "b.twin").exists()
 
     class Engine:
@@ -235,7 +252,7 @@ def test_wrong_arguments(tmp_path):
             self.decode_codes, self.hidden = np.zeros(2, np.float32), np.zeros(2, np.float32)
 
     with twinstep.record(tmp_path / "a.twin") as r:
-        for name in ("", "a@1", 3, "a\0"):
+        for name in ("", "a@1", 3, "a\0", "a\nb", "\x1b[31m"):
             with pytest.raises(ValueError, match="no name of a buffer"):
                 r.watch(name, np.zeros(1))
         with pytest.raises(ValueError, match="no role"):

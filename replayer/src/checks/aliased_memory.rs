@@ -28,6 +28,7 @@ again (TensorRT-LLM #10393).
 
 Confirm: `twinstep history RUN.twin NAME --at N` lists the foreign writer as the newest one;
 `twinstep step RUN.twin OTHER.twin --at N --patch NAME=other` shows whether it matters.",
+    not_foreign: None,
     new: |trace| Box::new(AliasedMemory { shared: shared(trace), own: BTreeMap::new(), bindings: Bindings::default() }),
 };
 

@@ -10,13 +10,13 @@ use crate::timeline::{Event, Timeline, What};
 
 /// A parameter of a graph's node that is an address in known memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     pub(super) node: u32,
     pub(super) kernel: String,
     /// `None` for copies and fills.
     pub(super) parameter: Option<u32>,
     pub(super) buffer: BufferId,
-    pub(super) address: u64,
+    pub(crate) address: u64,
 }
 
 impl Bound {
@@ -40,7 +40,7 @@ fn address(trace: &Trace, view: &ViewRecord) -> Option<u64> {
 ///
 /// # Errors
 /// [`ReplayError::Read`].
-pub(super) fn bound(trace: &Trace, graph: GraphId) -> Result<Vec<Bound>, ReplayError> {
+pub(crate) fn bound(trace: &Trace, graph: GraphId) -> Result<Vec<Bound>, ReplayError> {
     let Some(record) = trace.graph(graph) else { return Ok(Vec::new()) };
     let mut bound = Vec::new();
     for (node, item) in (0..).zip(&trace.program(record.program)?.items) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use twinstep_traces::{BufferId, Role};
 
+use super::host_copies::{Fate, HostCopies};
 use super::{Check, Found, Registered, Spot, subject};
 use crate::timeline::intervals::Intervals;
 use crate::timeline::{By, Event, Timeline, What};
@@ -19,16 +20,23 @@ The value is right and comes too late: the launch has computed with what an earl
 comes after all launches of one step is taken for the next step's, if that is how the value before it was
 written too; such a loop writes ahead.
 
+In a run of another engine a host write is a copy from host memory. It is late if the same graph was launched
+after such a copy in each of three decode steps or more, another value each time, and is launched before it
+now: snapshots show that the launch was given what the one before it had.
+
 Seen in: a missing edge between the copy of inputs and the launch of the graph (ashalliants/ninfer-3090
 #44, stale for 18 % of inputs); the order of BOC seed and launch in decode loops (reference, fault seed 10).
 
 Confirm: `twinstep log RUN.twin --at N` shows `write` after the launch;
 `twinstep step RUN.twin OTHER.twin --at N --patch NAME=other` shows whether it is the cause.",
-    new: |_| Box::new(LateHostWrite::default()),
+    not_foreign: None,
+    new: |trace| Box::new(LateHostWrite { copies: HostCopies::new(trace), ..LateHostWrite::default() }),
 };
 
 #[derive(Default)]
 struct LateHostWrite {
+    /// Of a run of another engine.
+    copies: HostCopies,
     /// When the last launch of the step before ran, and of this one.
     before: u32,
     now: u32,
@@ -44,6 +52,22 @@ impl Check for LateHostWrite {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
+        for judged in self.copies.event(timeline, event)?.iter().filter(|judged| judged.fate == Fate::Late) {
+            let message = format!(
+                "{} binds {}, to which the host copies only afterwards; in each of {} decode steps before, it copied another value there first",
+                judged.node,
+                timeline.label(judged.buffer),
+                judged.steps
+            );
+            found.report(
+                &CHECK,
+                timeline,
+                &judged.spot,
+                Some(judged.buffer),
+                judged.buffer.0.to_string(),
+                message,
+            );
+        }
         let input = |buffer| timeline.trace().buffer(buffer).is_some_and(|b| b.role == Role::Input);
         match event.what {
             What::Begin => {

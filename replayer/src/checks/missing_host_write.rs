@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use twinstep_traces::{BufferId, Role, StepKind};
 
-use super::{Check, Found, Registered, Spot, subject};
+use super::host_copies::{Fate, HostCopies, Judged};
+use super::{Check, Found, Registered, Spot, stale_binding, subject};
 use crate::timeline::{By, Event, Timeline, What};
 use crate::{Kind, ReplayError};
 
@@ -23,12 +24,17 @@ padded batch, an early return) computes with the last step's value. Only inputs 
 step are expected to change again: a constant, or a block table that changes now and then, is not.
 An input that a captured path never writes at all looks like a constant here; the model's rules tell that.
 
+In a run of another engine a host write is a copy from host memory, and a launch of a graph reads what its nodes
+have the address of. Snapshots must show that the launch was given what the one before it had. A step in
+which the host copies nothing at all, though it copied to several places before, is taken for a dummy run.
+
 Seen in: persistent metadata buffers dropped from a decode path (vllm #33638); a plan not made again before
 the graph was launched (alibaba/rtp-llm #378); a host early return under the graph (vllm-omni #4204).
 
 Confirm: `twinstep history RUN.twin NAME --at N` shows the older write;
 `twinstep step RUN.twin OTHER.twin --at N --patch NAME=other` shows whether it is the cause.",
-    new: |_| Box::new(MissingHostWrite::default()),
+    not_foreign: None,
+    new: |trace| Box::new(MissingHostWrite { copies: HostCopies::new(trace), ..MissingHostWrite::default() }),
 };
 
 /// Writes of the same place in decode steps in a row.
@@ -40,6 +46,8 @@ struct Series {
 
 #[derive(Default)]
 struct MissingHostWrite {
+    /// Of a run of another engine.
+    copies: HostCopies,
     request: u32,
     series: BTreeMap<(BufferId, u64), Series>,
     /// The first launch of this step that read an old host write, and how it is called.
@@ -53,6 +61,9 @@ impl Check for MissingHostWrite {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
+        for judged in self.copies.event(timeline, event)? {
+            foreign(timeline, &judged, found);
+        }
         if event.step.kind != StepKind::Decode {
             return Ok(());
         }
@@ -97,6 +108,48 @@ impl Check for MissingHostWrite {
         }
         Ok(())
     }
+
+    fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
+        let (judged, cut) = self.copies.finish();
+        judged.iter().for_each(|judged| foreign(timeline, judged, found));
+        if cut {
+            found.note(
+                "missing-host-write: more buffers that the host copies to than are followed".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reports what became of a copy of another engine's host.
+fn foreign(timeline: &Timeline<'_>, judged: &Judged, found: &mut Found) {
+    let (label, steps) = (timeline.label(judged.buffer), judged.steps);
+    let (check, message) = match judged.fate {
+        Fate::Late | Fate::Raced(..) => return,
+        Fate::Missing => (
+            &CHECK,
+            format!(
+                "{} binds {label}, to which the host copied another value in each of {steps} decode steps before, and nothing in this one",
+                judged.node
+            ),
+        ),
+        Fate::Moved(address) => (
+            &stale_binding::CHECK,
+            format!(
+                "{} binds {label}, to which the host copied another value in each of {steps} decode steps before; in this one it copies as much to {address:#x} instead, where it never did",
+                judged.node
+            ),
+        ),
+        Fate::Nothing => {
+            let at = judged.spot.at();
+            found.note(format!(
+                "missing-host-write: {} in step {at}: the host copies nothing there, as in a dummy run",
+                judged.node
+            ));
+            return;
+        }
+    };
+    found.report(check, timeline, &judged.spot, Some(judged.buffer), judged.buffer.0.to_string(), message);
 }
 
 impl MissingHostWrite {

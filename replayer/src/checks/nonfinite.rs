@@ -31,6 +31,7 @@ poisoning the pool with NaN is how reads of unwritten memory are made visible (r
 
 Confirm: `twinstep print RUN.twin NAME --at N --after`; `twinstep history RUN.twin 'NAME[i,j]' --at N
 --after` names the launch and who wrote its inputs.",
+    not_foreign: None,
     new: |_| Box::new(Nonfinite::default()),
 };
 

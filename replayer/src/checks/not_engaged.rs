@@ -23,6 +23,7 @@ Seen in: padded batches that fell back to eager in silence (reference, section 7
 dispatch that looked at values of the capture (the V100 fork of vllm, reference 7a #5).
 
 Confirm: `twinstep log RUN.twin --at N` of any decode step shows `launch` where `graph` is expected.",
+    not_foreign: None,
     new: |_| Box::new(NotEngaged::default()),
 };
 

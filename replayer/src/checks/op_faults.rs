@@ -35,6 +35,7 @@ vllm #25251), there as an illegal access.
 
 Confirm: `twinstep print RUN.twin op_faults --at N --after`; then print the index operand of the launch:
 `twinstep print RUN.twin slot_mapping --at N`.",
+    not_foreign: Some(super::OWN_OPS),
     new: |_| Box::new(OpFaults::default()),
 };
 

@@ -28,6 +28,7 @@ graph bound another (sglang #37975).
 Confirm: `twinstep history RUN.twin NAME@0 --at N` shows that nobody writes the old allocation any more;
 `twinstep step RUN.twin OTHER.twin --at N --patch NAME@0=other` shows whether it is the cause.
 Fix: copy in place instead of allocating again, or capture again after it.",
+    not_foreign: None,
     new: |_| Box::new(StaleBinding::default()),
 };
 

@@ -6,6 +6,7 @@ use twinstep_kernels::FRESH_BYTE;
 use twinstep_traces::{BufferId, PointRecord, Role, SnapshotId};
 
 use super::{Check, Found, Registered, Spot};
+use crate::foreign::is_foreign;
 use crate::timeline::{By, Event, Timeline, What};
 use crate::{Kind, ReplayError};
 
@@ -25,6 +26,7 @@ replaced by a captured copy from a pinned buffer in use by another (onnxruntime 
 Confirm: `twinstep print RUN.twin NAME --at N` and `--after` show the bytes; `twinstep history RUN.twin
 NAME --at N --after` shows that their last writer is older. `twinstep verify RUN.twin --replay` ends at
 the same step.",
+    not_foreign: Some(super::ACCESS_UNKNOWN),
     new: |_| Box::new(StrayWrite::default()),
 };
 
@@ -45,6 +47,10 @@ impl Check for StrayWrite {
     ) -> Result<(), ReplayError> {
         let What::Point(point) = event.what else { return Ok(()) };
         let trace = timeline.trace();
+        // Anything may have written memory of another engine, and a name may come long after that.
+        if is_foreign(trace.run()) {
+            return Ok(());
+        }
         for change in trace.changes(point.snapshot)? {
             let Some(record) = trace.buffer(change.buffer) else { continue };
             let start = change.chunk.saturating_mul(record.chunk_bytes.into());
@@ -66,6 +72,9 @@ impl Check for StrayWrite {
                 self.snapshots - self.audits,
                 self.snapshots
             ));
+        }
+        if is_foreign(timeline.trace().run()) {
+            return Ok(());
         }
         let records = (0..).map(BufferId).zip(timeline.trace().buffers());
         let never = records.filter(|(id, b)| b.role != Role::Weight && !self.covered.contains_key(id));

@@ -26,6 +26,7 @@ Seen in: a scalar-paged decode workspace capped at the seq_len seen at capture (
 Confirm: `twinstep print RUN.twin seq_lens --at N` against the limit;
 `twinstep diff RUN.twin OTHER.twin` differs from the first step beyond it.
 Fix: size grids and workspaces for the longest sequence.",
+    not_foreign: Some(super::OWN_OPS),
     new: |_| Box::new(UndersizedWorkspace),
 };
 

@@ -20,6 +20,7 @@ zeros of the capture read by every launch (vllm #52308).
 
 Confirm: `twinstep history RUN.twin NAME --at N --after` ends with the allocation;
 `twinstep step RUN.twin OTHER.twin --at N --patch NAME=other` shows whether it is the cause.",
+    not_foreign: Some(super::ACCESS_UNKNOWN),
     new: |_| Box::new(UninitialisedRead),
 };
 

@@ -33,6 +33,7 @@ Of another engine's graph it is not known what it writes. It is reported if it w
 request, not launched until that step's end, and later steps launch it; and if buffers that all those later
 launches change did not change in that step, or if something that ran later in that step binds them. An
 engine that ran the same kernels itself in that step (a warm-up whose results it used) is not reported.",
+    not_foreign: None,
     new: |_| Box::new(UnlaunchedCapture::default()),
 };
 

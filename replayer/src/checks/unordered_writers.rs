@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{BufferId, Item, ProgramId, StepKind, Trace};
 
+use super::host_copies::{Fate, HostCopies};
 use super::{Check, Found, Registered, Spot, subject};
 use crate::foreign::is_foreign;
 use crate::timeline::intervals::Intervals;
@@ -28,9 +29,16 @@ depends on timing: right on one machine, wrong on another, and different under a
 Seen in: a clone of a static output that raced the next launch of its graph on another stream
 (sglang-omni #1369); a default-stream memset not ordered with a non-blocking stream (kekzl/imp #1709).
 
+How the host of another engine waits for a stream is not recorded, so of its runs one thing is judged: a copy
+from the host on another stream than the launch that it is for, where snapshots show that the launch was given
+what the one before it had, and that the copy took effect while it ran.
+
 Confirm: `twinstep log RUN.twin --at N` shows the launches with no event between them. A recorded run shows
 one of the possible orders, so executing the step again cannot show the other one.
 Fix: record an event after the first and wait for it before the second.",
+    not_foreign: Some(
+        "but for copies that come too late by what snapshots show: how its host waits for streams is not recorded",
+    ),
     new: |trace| Box::new(UnorderedWriters::new(trace)),
 };
 
@@ -45,6 +53,8 @@ fn join(into: &mut Clock, from: &Clock) {
 }
 
 struct UnorderedWriters {
+    /// Of a run of another engine.
+    copies: HostCopies,
     /// Whether there is anything to look at.
     several: bool,
     streams: BTreeMap<u32, Clock>,
@@ -68,6 +78,7 @@ impl UnorderedWriters {
             }
         }
         UnorderedWriters {
+            copies: if streams.len() > 1 { HostCopies::new(trace) } else { HostCopies::default() },
             // How another engine's host waits for streams is not recorded.
             several: streams.len() > 1 && !is_foreign(trace.run()),
             streams: BTreeMap::new(),
@@ -98,6 +109,16 @@ impl Check for UnorderedWriters {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
+        for judged in self.copies.event(timeline, event)? {
+            let Fate::Raced(copy, launch) = judged.fate else { continue };
+            let message = format!(
+                "{} binds {}, to which the host copies on stream {copy}; the launch on stream {launch} was given what the one before it had, and the copy took effect while it ran",
+                judged.node,
+                timeline.label(judged.buffer)
+            );
+            let key = format!("{} {:?}", judged.buffer.0, (copy, launch));
+            found.report(&CHECK, timeline, &judged.spot, Some(judged.buffer), key, message);
+        }
         if !self.several {
             return Ok(());
         }

@@ -22,6 +22,7 @@ a memory pool flushed under a live graph (llama.cpp #26771).
 
 Confirm: `twinstep log RUN.twin` shows the step that frees it; `twinstep history RUN.twin NAME@0 --at N`
 shows who wrote that memory since. Fix: let the graph own what it binds, or capture again.",
+    not_foreign: None,
     new: |_| Box::new(UseAfterFree::default()),
 };
 

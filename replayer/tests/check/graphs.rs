@@ -1,5 +1,6 @@
 //! Graphs: captured and not launched, never launched at all, bound to what a name no longer means.
 
+use twinstep_replayer::check;
 use twinstep_traces::{Role, Trace};
 
 use crate::fixture::Builder;
@@ -150,4 +151,80 @@ fn a_graph_that_was_captured_over_an_older_allocation_means_it() {
     t.end();
     t.decode(2, |_| {}, |t| t.launch_graph(graph));
     clean(&t.finish());
+}
+
+#[test]
+fn launches_that_are_not_the_graphs_are_no_fallback() {
+    let mut t = Builder::new();
+    let (x, y, z) = (t.row("x", Role::Input), t.row("y", Role::State), t.row("z", Role::State));
+    t.capture("decode", vec![t.silu("first", x, x, y), t.silu("second", y, y, z)]);
+    t.end();
+    for step in 2..5 {
+        let run = |t: &mut Builder| {
+            t.launch(t.silu("third", x, x, y));
+            t.launch(t.silu("fourth", y, y, z));
+        };
+        t.decode(step, |t| t.host(x, step as u8), run);
+    }
+    clean(&t.finish());
+}
+
+#[test]
+fn results_in_memory_that_a_name_no_longer_means() {
+    let mut t = Builder::new();
+    let (x, out) = (t.row("x", Role::State), t.row("out", Role::State));
+    t.host(x, 1);
+    let graph = t.capture("decode", vec![t.silu("embed", x, x, out)]);
+    t.end();
+    t.decode(
+        2,
+        |t| {
+            t.row("out", Role::State);
+        },
+        |t| t.launch_graph(graph),
+    );
+    let message = one(&t.finish()).message;
+    assert_eq!(message, "graph 0 node 0 (embed) writes out@0, but out is out@1 since step 2");
+}
+
+/// Of two operands of a launch, one is an output of a graph that was not launched, and one was never written.
+#[test]
+fn what_one_check_explains_is_not_all_that_a_launch_reads() {
+    let mut t = Builder::new();
+    let (x, mid, fresh) = (t.row("x", Role::Input), t.row("mid", Role::State), t.row("fresh", Role::State));
+    let out = t.row("out", Role::State);
+    t.end();
+    t.decode(
+        2,
+        |t| t.host(x, 1),
+        |t| {
+            t.capture("mlp", vec![t.silu("mlp", x, x, mid)]);
+            t.launch(t.silu("add", mid, fresh, out));
+        },
+    );
+    let report = check(&t.finish()).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|f| (f.check.as_str(), f.buffer.as_deref())).collect();
+    assert_eq!(
+        found,
+        [("unlaunched-capture", Some("mid@0")), ("uninitialised-read", Some("fresh@0"))],
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn more_findings_than_are_kept_apart_are_said() {
+    let report = |count: usize| {
+        let mut t = Builder::new();
+        let out = t.row("out", Role::State);
+        let inputs: Vec<_> = (0..count).map(|i| t.row(&format!("in.{i}"), Role::State)).collect();
+        t.end();
+        t.decode(2, |_| {}, |t| inputs.iter().for_each(|&x| t.launch(t.silu("act", x, x, out))));
+        check(&t.finish()).unwrap()
+    };
+    for (count, said) in [(64, 0), (65, 1)] {
+        let report = report(count);
+        assert_eq!(report.findings.len(), 64);
+        let notes = report.not_looked_at.iter().filter(|n| n.contains("more than 64 findings"));
+        assert_eq!(notes.count(), said, "{count}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Host writes: missing where they were before, later than their readers.
 
-use twinstep_traces::{Role, StepKind, Trace};
+use twinstep_traces::{BufferId, DType, Item, Role, StepKind, Trace};
 
 use crate::fixture::Builder;
 use crate::{clean, one};
@@ -104,4 +104,85 @@ fn an_input_that_is_written_after_its_reader() {
     let finding = one(&written(When::After));
     assert_eq!((finding.check.as_str(), finding.step, finding.node), ("late-host-write", 2, Some(0)));
     assert_eq!(finding.message, "decode reads x@0, which the host writes only afterwards in this step");
+}
+
+/// Steps 2 to 6 with a position that the host writes in all but step 6; what runs there is given.
+fn until_six(kind: StepKind, run: impl Fn(&mut Builder, [BufferId; 4])) -> Trace {
+    let mut t = Builder::new();
+    let (x, y) = (t.buffer("positions", DType::F32, &[2, 4], Role::Input), t.row("y", Role::State));
+    let ones = t.buffer("ones", DType::F32, &[2, 4], Role::Input);
+    let wide = t.buffer("wide", DType::F32, &[2, 4], Role::State);
+    for buffer in [x, y, ones, wide] {
+        t.host(buffer, 200);
+    }
+    t.end();
+    for step in 2..7 {
+        t.begin(if step == 6 { kind } else { StepKind::Decode }, 1, step);
+        if step < 6 {
+            t.host_bytes(x, 0, &[step as u8; 16]);
+        }
+        t.point("step.before");
+        run(&mut t, [x, ones, wide, y]);
+        t.end();
+    }
+    t.finish()
+}
+
+#[test]
+fn the_first_launch_that_reads_what_is_missing() {
+    let trace = until_six(StepKind::Decode, |t, [x, _, wide, _]| {
+        t.launch(t.silu("first", x, x, wide));
+        t.launch(t.silu("second", x, x, wide));
+    });
+    let finding = one(&trace);
+    assert_eq!((finding.step, finding.node), (6, Some(0)));
+    assert!(finding.message.starts_with("first reads positions@0"), "{}", finding.message);
+}
+
+#[test]
+fn what_is_not_read_as_the_host_left_it_is_not_missing() {
+    let read = |t: &mut Builder, [x, _, wide, _]: [BufferId; 4]| {
+        t.launch(t.silu("rope", x, x, wide));
+    };
+    assert_eq!(one(&until_six(StepKind::Decode, read)).step, 6);
+    // Only decode steps are expected to have a write.
+    clean(&until_six(StepKind::Prefill, read));
+    // A launch wrote it before it is read.
+    clean(&until_six(StepKind::Decode, |t, buffers| {
+        let [x, ones, ..] = buffers;
+        t.launch(t.silu("advance", ones, ones, x));
+        read(t, buffers);
+    }));
+    // Only the second row is read, or the second is the first that is.
+    let row = |t: &Builder, row: u64, x, out| {
+        let mut launch = t.silu("row", x, x, out);
+        if let Item::Launch(launch) = &mut launch {
+            for view in launch.views.iter_mut().filter(|v| v.name != "out") {
+                (view.offset, view.shape) = (row * 16, vec![1, 4]);
+            }
+        }
+        launch
+    };
+    clean(&until_six(StepKind::Decode, |t, [x, _, _, y]| t.launch(row(t, 1, x, y))));
+    let trace = until_six(StepKind::Decode, |t, [x, _, _, y]| {
+        t.launch(row(t, 1, x, y));
+        t.launch(row(t, 0, x, y));
+    });
+    assert_eq!(one(&trace).node, Some(1));
+}
+
+#[test]
+fn state_that_the_host_writes_after_its_reader_is_the_next_steps() {
+    let mut t = Builder::new();
+    let (x, y) = (t.row("x", Role::State), t.row("y", Role::State));
+    t.host(x, 100);
+    t.end();
+    for step in 2..5u32 {
+        t.begin(StepKind::Decode, 1, step);
+        t.point("step.before");
+        t.launch(t.silu("decode", x, x, y));
+        t.host(x, step as u8);
+        t.end();
+    }
+    clean(&t.finish());
 }

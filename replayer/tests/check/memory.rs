@@ -1,7 +1,7 @@
 //! Memory: bytes that nobody wrote, that were given back, that two buffers share, that nothing in the log writes.
 
 use twinstep_replayer::check;
-use twinstep_traces::{Access, DType, Role, Trace};
+use twinstep_traces::{Access, DType, Item, Role, Trace};
 
 use crate::fixture::Builder;
 use crate::{clean, one};
@@ -243,4 +243,40 @@ fn what_no_snapshot_looks_at_is_said() {
     let report = check(&t.finish()).unwrap();
     assert!(report.not_looked_at.iter().any(|n| n.contains("scratch@0")), "{:?}", report.not_looked_at);
     assert!(report.not_looked_at.iter().any(|n| n.contains("audit nothing")), "{:?}", report.not_looked_at);
+}
+
+#[test]
+fn results_in_memory_that_was_given_back() {
+    let mut t = Builder::new();
+    let (x, out) = (t.row("x", Role::State), t.row("out", Role::State));
+    t.host(x, 1);
+    let graph = t.capture("decode", vec![t.silu("embed", x, x, out)]);
+    t.end();
+    t.decode(
+        2,
+        |_| {},
+        |t| {
+            t.free(out);
+            t.launch_graph(graph);
+        },
+    );
+    let message = one(&t.finish()).message;
+    assert_eq!(message, "graph 0 node 0 (embed) writes out@0, whose memory was given back in step 2");
+}
+
+#[test]
+fn a_copy_may_carry_what_nobody_wrote() {
+    let mut t = Builder::new();
+    let (x, y) = (t.row("x", Role::State), t.row("y", Role::State));
+    t.end();
+    let copy = Item::Copy {
+        stream: 0,
+        source: Some(t.view("", x, Access::Read)),
+        target: Some(t.view("", y, Access::Write)),
+        source_address: 0,
+        target_address: 0,
+        bytes: 16,
+    };
+    t.decode(2, |_| {}, |t| t.item(copy));
+    clean(&t.finish());
 }

@@ -101,3 +101,61 @@ fn bits_are_set_in_any_order_and_set_up_ends_before_the_first_request() {
     let report = check(&beside(true, false)).unwrap();
     assert_eq!(found(&report)[0].4, Some("out.0@0"), "{report:#?}");
 }
+
+#[test]
+fn an_event_orders_only_what_came_before_it() {
+    let trace = |late: bool| {
+        let mut t = Builder::new();
+        let (x, y, z) = (t.row("x", Role::Input), t.row("y", Role::State), t.row("z", Role::State));
+        let other = t.row("other", Role::State);
+        t.host(x, 1);
+        t.end();
+        t.decode(
+            2,
+            |_| {},
+            |t| {
+                t.launch(t.silu("first", x, x, other));
+                let into_y = t.silu("second", x, x, y);
+                if !late {
+                    t.launch(into_y.clone());
+                }
+                t.item(Item::EventRecord { event: 7, stream: 0 });
+                t.item(Item::EventWait { event: 7, stream: 1 });
+                if late {
+                    t.launch(into_y);
+                }
+                t.on_stream(1);
+                t.launch(t.silu("third", y, y, z));
+            },
+        );
+        t.finish()
+    };
+    clean(&trace(false));
+    assert_eq!(
+        one(&trace(true)).message,
+        "third on stream 1 reads y@0, which second of step 2 (node 1) writes on stream 0, with no event between them"
+    );
+}
+
+#[test]
+fn more_streams_than_are_told_apart_are_said() {
+    let report = |streams: u32| {
+        let mut t = Builder::new();
+        let (x, y) = (t.row("x", Role::Input), t.row("y", Role::State));
+        t.host(x, 1);
+        t.end();
+        let run = |t: &mut Builder| {
+            for stream in 0..streams {
+                t.on_stream(stream);
+                t.launch(t.silu("act", x, x, y));
+            }
+            t.on_stream(0);
+        };
+        t.decode(2, |_| {}, run);
+        check(&t.finish()).unwrap()
+    };
+    let said = |streams| report(streams).not_looked_at.iter().any(|n| n.contains("more than 64 streams"));
+    assert!(!said(64));
+    assert!(said(65));
+    assert!(!report(2).findings.is_empty());
+}

@@ -5,6 +5,7 @@
 // Each test binary compiles this file and uses its own part of it.
 #![allow(dead_code)]
 
+pub(crate) mod copying;
 pub(crate) mod talker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,8 @@ impl Memory {
 pub(crate) enum Arg {
     Pointer(u64),
     I32(i32),
+    /// A structure: an address of the device, a value, padding, an address of the host.
+    Packed(u64, i32, u64),
 }
 
 /// A kernel with its arguments: what a launch, or a node, is.
@@ -71,7 +74,7 @@ impl Kernel {
             .iter()
             .map(|arg| match arg {
                 Arg::Pointer(address) => *address,
-                Arg::I32(value) => *value as u64,
+                Arg::I32(value) | Arg::Packed(_, value, _) => *value as u64,
             })
             .collect();
         (self.effect)(memory, &args);
@@ -97,6 +100,8 @@ pub(crate) struct Engine {
     /// Whether each launch of a graph has points of its own.
     pub(crate) around_graphs: bool,
     next_segment: u64,
+    /// Copies that take effect while the next graph runs, after its kernels.
+    racing: Vec<(u64, Vec<u8>)>,
 }
 
 impl Engine {
@@ -127,6 +132,7 @@ impl Engine {
             launches: false,
             around_graphs: false,
             next_segment: base,
+            racing: Vec::new(),
         }
     }
 
@@ -213,6 +219,11 @@ impl Engine {
                     operands.extend(self.view(*address).map(|view| (i, 0, view)));
                 }
                 Arg::I32(value) => parameters.push(value.to_le_bytes().to_vec()),
+                Arg::Packed(address, value, host) => {
+                    let words = [*address, u64::from(*value as u32), *host];
+                    parameters.push(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+                    operands.extend(self.view(*address).map(|view| (i, 0, view)));
+                }
             }
         }
         Item::Opaque(OpaqueLaunch {
@@ -269,6 +280,10 @@ impl Engine {
         for kernel in self.graphs[graph.0 as usize].clone().iter().take(nodes) {
             kernel.run(&mut self.memory);
         }
+        for (to, bytes) in std::mem::take(&mut self.racing) {
+            let at = self.memory.at(to);
+            self.memory.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
         if self.around_graphs && self.at.0 != StepKind::Setup {
             self.point(&format!("{name}.after"));
         }
@@ -286,6 +301,29 @@ impl Engine {
             bytes,
         });
         self.memory.copy(from, to, bytes);
+    }
+
+    /// A copy from host memory, in the log.
+    pub(crate) fn host_copy(&mut self, to: u64, bytes: &[u8]) {
+        self.host_copy_on(0, to, bytes, false);
+    }
+
+    /// On a stream, and perhaps with nothing that makes the next graph wait for it.
+    pub(crate) fn host_copy_on(&mut self, stream: u32, to: u64, bytes: &[u8], races: bool) {
+        self.items.push(Item::Copy {
+            stream,
+            source: None,
+            target: self.view(to),
+            source_address: 0,
+            target_address: to,
+            bytes: bytes.len() as u64,
+        });
+        if races {
+            self.racing.push((to, bytes.to_vec()));
+            return;
+        }
+        let at = self.memory.at(to);
+        self.memory.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     pub(crate) fn item(&mut self, item: Item) {
@@ -325,6 +363,17 @@ impl Engine {
         self.at = (kind, request, step);
         self.launched.clear();
         self.point("step.before");
+    }
+
+    /// As [`Engine::begin`], without a point.
+    pub(crate) fn open(&mut self, kind: StepKind, request: u32, step: u32) {
+        self.at = (kind, request, step);
+        self.launched.clear();
+    }
+
+    /// As [`Engine::end`], without a point.
+    pub(crate) fn close(&mut self) {
+        self.commit();
     }
 
     pub(crate) fn end(&mut self) {

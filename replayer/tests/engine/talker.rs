@@ -26,6 +26,18 @@ pub(crate) enum Mistake {
     Skipped,
     /// In step 5 the graph of another size is launched.
     WrongGraph,
+    /// In step 5 the graph is changed in place, and changed back after it.
+    Changed,
+    /// From step 5 on the graph of another size is launched.
+    Switched,
+    /// In step 5 the kernels run one by one instead, and not as the graph does.
+    FellBack,
+    /// `Rebound`, and in step 4 the graph of another size is launched.
+    ReboundAndWrongGraph,
+    /// `Rebound`, and in step 5 only the first three nodes take effect.
+    ReboundAndPartial,
+    /// As `Unlaunched`, after a warm-up of the same kernel on other memory.
+    WarmedElsewhere,
     /// In step 5 only the first three nodes take effect.
     Partial,
     /// In step 5 somebody changes a value of `hidden` without a launch.
@@ -34,6 +46,8 @@ pub(crate) enum Mistake {
     NotANumber,
     /// All values are off by a little from step 5 on.
     Noise(u32),
+    /// A value is off by as many thousandths from step 5 on.
+    Off(u32),
 }
 
 /// How the loop runs.
@@ -56,6 +70,16 @@ pub(crate) struct Plan {
     pub(crate) bound: bool,
     /// The MLP runs eagerly in the step that captures its graph, and the graph is not launched there.
     pub(crate) warm_capture: bool,
+    /// The request in which it goes wrong.
+    pub(crate) in_request: u32,
+    /// The length that the graph is captured with.
+    pub(crate) captured_length: i32,
+    /// What is passed by value is not the length but a slot that follows from it, to and fro.
+    pub(crate) scattered: bool,
+    /// The length is passed in a structure.
+    pub(crate) packed: bool,
+    /// A kernel that does nothing runs after the one of this name.
+    pub(crate) extra: Option<&'static str>,
 }
 
 impl Plan {
@@ -73,6 +97,11 @@ impl Plan {
             rank: 0,
             bound: false,
             warm_capture: false,
+            in_request: 1,
+            captured_length: 1,
+            scattered: false,
+            packed: false,
+            extra: None,
         }
     }
 
@@ -194,7 +223,7 @@ impl<'p> Talker<'p> {
         };
         if plan.mode == "graph" {
             // Captured on dummy input, length 1.
-            let kernels = talker.kernels(1, mlp);
+            let kernels = talker.kernels(plan.captured_length, mlp);
             talker.decode = Some(talker.e.capture("decode", kernels));
             let mut small = talker.kernels(1, mlp);
             small.truncate(4);
@@ -210,12 +239,16 @@ impl<'p> Talker<'p> {
 
     /// The kernels of a decode step.
     fn kernels(&self, length: i32, mlp: fn(&mut Memory, &[u64])) -> Vec<Kernel> {
-        use Arg::{I32, Pointer};
+        use Arg::{I32, Packed, Pointer};
         let by_value = self.plan.mistake == Mistake::FrozenLength
             || self.plan.mode == "eager" && self.plan.launches && !self.plan.bound;
         let mut args = vec![Pointer(self.hidden), Pointer(self.kv), Pointer(self.length)];
         let mut attention = if by_value {
-            args.push(I32(length));
+            args.push(match (self.plan.scattered, self.plan.packed) {
+                (true, _) => I32(length * 7 % 29),
+                (_, true) => Packed(self.hidden, length, 0x7ffd_0000_1000 + 16 * length as u64),
+                _ => I32(length),
+            });
             self.kernel("attend", args, attend_by_value)
         } else {
             // The value is passed, and not used: an upper bound.
@@ -224,13 +257,19 @@ impl<'p> Talker<'p> {
             self.kernel("attend", args, attend)
         };
         attention.grid = 4;
-        vec![
+        let mut kernels = vec![
             self.kernel("embed", vec![Pointer(self.codes), Pointer(self.hidden)], embed),
             attention,
             self.kernel("mlp", vec![Pointer(self.hidden), Pointer(self.mlp_out)], mlp),
             self.kernel("head", vec![Pointer(self.mlp_out), Pointer(self.logits)], head),
             self.kernel("sample", vec![Pointer(self.logits), Pointer(self.codes)], sample),
-        ]
+        ];
+        let named = |k: &Kernel| self.plan.extra.is_some_and(|name| k.name.ends_with(name));
+        if let Some(at) = kernels.iter().position(named) {
+            let name = format!("after_{}", kernels[at].name);
+            kernels.insert(at + 1, self.kernel(&name, vec![Pointer(self.hidden)], |_, _| {}));
+        }
+        kernels
     }
 
     fn run(mut self) -> Engine {
@@ -274,11 +313,14 @@ impl<'p> Talker<'p> {
 
     fn step(&mut self, request: u32, step: u32) {
         let mistake = self.plan.mistake;
-        if step == 4 && request == 1 {
+        if step == 4 && request == self.plan.in_request {
             match mistake {
-                Mistake::Rebound | Mistake::ReboundUnseen => {
+                Mistake::Rebound
+                | Mistake::ReboundUnseen
+                | Mistake::ReboundAndWrongGraph
+                | Mistake::ReboundAndPartial => {
                     let (_, address) = self.e.segment(512, None);
-                    if mistake == Mistake::Rebound {
+                    if mistake != Mistake::ReboundUnseen {
                         self.e.watch("last_codes", DType::I32, 1, address);
                     }
                     // The engine seeds it anew, and goes on with the new memory.
@@ -295,7 +337,7 @@ impl<'p> Talker<'p> {
             }
         }
         self.e.begin(request, step);
-        let at_five = step == 5 && request == 1;
+        let at_five = step == 5 && request == self.plan.in_request;
         if at_five && mistake == Mistake::Stray {
             self.e.memory.set_f32(self.kv, 0, -3.0);
         }
@@ -317,6 +359,12 @@ impl<'p> Talker<'p> {
             let value = self.e.memory.f32(self.logits, 1);
             self.e.memory.set_f32(self.logits, 1, value + (wobble + 200.0) * 1e-6);
         }
+        if let Mistake::Off(thousandths) = mistake
+            && step >= 5
+        {
+            let value = self.e.memory.f32(self.logits, 1);
+            self.e.memory.set_f32(self.logits, 1, value + thousandths as f32 * 1e-3);
+        }
         self.seen += 1;
         self.e.end();
     }
@@ -326,7 +374,20 @@ impl<'p> Talker<'p> {
         match self.plan.mistake {
             Mistake::Skipped if at_five => {}
             Mistake::WrongGraph if at_five => self.e.launch_graph(other),
-            Mistake::Partial if at_five => self.e.launch_part(decode, 3),
+            Mistake::Changed if at_five => {
+                let mut kernels = self.kernels(1, mlp);
+                kernels.truncate(4);
+                let changed = self.e.capture("decode", kernels);
+                self.e.launch_graph(changed);
+            }
+            Mistake::Switched if step >= 5 => self.e.launch_graph(other),
+            Mistake::ReboundAndWrongGraph if step == 4 => self.e.launch_graph(other),
+            Mistake::FellBack if at_five => {
+                let mut kernels = self.kernels(self.seen, mlp);
+                kernels[3].effect = head_by_zero;
+                kernels.iter().for_each(|k| self.e.launch(k));
+            }
+            Mistake::Partial | Mistake::ReboundAndPartial if at_five => self.e.launch_part(decode, 3),
             Mistake::FreedAndSkipped if step == 7 => {}
             _ => self.e.launch_graph(decode),
         }
@@ -341,9 +402,16 @@ impl<'p> Talker<'p> {
             if self.plan.warm_capture {
                 self.e.launch(&kernels[2]);
             }
+            if self.plan.mistake == Mistake::WarmedElsewhere {
+                let (from, to) = (self.logits + 256, self.logits + 512);
+                let args = vec![Arg::Pointer(from), Arg::Pointer(to)];
+                let warm_up = self.kernel("mlp", args, mlp);
+                self.e.launch(&warm_up);
+            }
             self.mlp_graph = Some(self.e.capture("mlp", vec![kernels[2].clone()]));
         }
-        let left_out = first && (self.plan.mistake == Mistake::Unlaunched || self.plan.warm_capture);
+        let unlaunched = matches!(self.plan.mistake, Mistake::Unlaunched | Mistake::WarmedElsewhere);
+        let left_out = first && (unlaunched || self.plan.warm_capture);
         if let Some(graph) = self.mlp_graph.filter(|_| !left_out) {
             self.e.launch_graph(graph);
         }

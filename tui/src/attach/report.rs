@@ -22,6 +22,8 @@ pub(crate) struct Written {
     /// Requests and steps in it; set-up is not counted.
     requests: u64,
     steps: u64,
+    /// Points at which memory was kept.
+    snapshots: u64,
     /// Whether it was closed.
     complete: bool,
     /// Why it can't be read, where it can't.
@@ -83,12 +85,33 @@ impl Written {
                 let step = trace.step(index).map_err(|e| e.to_string())?;
                 steps += u64::from(matches!(step.kind, StepKind::Prefill | StepKind::Decode));
             }
-            Ok((trace.requests().len() as u64, steps, trace.complete()))
+            Ok((trace.requests().len() as u64, steps, trace.snapshot_count() as u64, trace.complete()))
         });
         match counted {
-            Ok((requests, steps, complete)) => Written { path, requests, steps, complete, trouble: None },
-            Err(trouble) => Written { path, requests: 0, steps: 0, complete: false, trouble: Some(trouble) },
+            Ok((requests, steps, snapshots, complete)) => {
+                Written { path, requests, steps, snapshots, complete, trouble: None }
+            }
+            Err(trouble) => {
+                let (requests, steps, snapshots, complete) = (0, 0, 0, false);
+                Written { path, requests, steps, snapshots, complete, trouble: Some(trouble) }
+            }
         }
+    }
+
+    /// What it lacks for `diff`, and what to do about it: nobody should find out from an empty comparison.
+    pub(crate) fn lack(&self, start_on: Option<&str>) -> Option<String> {
+        if self.trouble.is_some() || (self.steps > 0 && self.snapshots > 0) {
+            return None;
+        }
+        Some(match (self.steps, start_on) {
+            (0, Some(start)) => format!("no step is in it: --start-on {start} did not come before the last of them"),
+            (0, None) => "no step is in it: no graph was launched, and nobody told where a step ends \
+                          (the Python package does: r.step(), r.watch())"
+                .to_owned(),
+            _ => "no memory is in it: nothing was watched, or it could not be read; name buffers by the Python \
+                  package or a watch file (twinstep attach --help)"
+                .to_owned(),
+        })
     }
 }
 

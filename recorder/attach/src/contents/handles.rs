@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use super::Node;
 use crate::driver::{self, CUgraph, CUgraphNode, CUresult, Memcpy3D, MemsetNodeParams, NOT_FOUND, SUCCESS};
+use crate::rows::Rows;
 
 /// `CUgraphNodeType`.
 pub const KERNEL: c_int = 0;
@@ -13,9 +14,6 @@ pub const COPY: c_int = 1;
 pub const FILL: c_int = 2;
 /// As above.
 pub const CHILD: c_int = 4;
-
-/// `CU_MEMORYTYPE_DEVICE` and `CU_MEMORYTYPE_UNIFIED`: the device address counts.
-const ON_DEVICE: [u32; 2] = [2, 4];
 
 /// Nodes and edges of a graph by handle.
 type NodesAndEdges = (Vec<CUgraphNode>, Vec<(CUgraphNode, CUgraphNode)>);
@@ -84,7 +82,19 @@ pub fn kind_name(kind: c_int) -> String {
         11 => "memory free".to_owned(),
         12 => "batch of memory operations".to_owned(),
         13 => "conditional node".to_owned(),
+        14 => "batch of copies".to_owned(),
+        18 => "batch of copies between devices".to_owned(),
         kind => format!("node of unknown type {kind}"),
+    }
+}
+
+/// What nodes of a kind write that nobody tells.
+pub fn hidden(kind: c_int) -> Option<&'static str> {
+    match kind {
+        12 => Some("what a batch of memory operations in a graph writes"),
+        13 => Some("what the graphs of a conditional node do"),
+        14 | 18 => Some("what a batch of copies in a graph copies"),
+        _ => None,
     }
 }
 
@@ -97,53 +107,45 @@ pub fn child(node: CUgraphNode) -> Option<CUgraph> {
 }
 
 /// A copy node.
-pub fn copy(node: CUgraphNode) -> Node {
+pub fn copy(node: CUgraphNode, troubles: &mut Vec<String>) -> Node {
     // SAFETY: plain numbers and pointers, for which zeros are valid.
     let mut p: Memcpy3D = unsafe { std::mem::zeroed() };
     // SAFETY: a copy node, and a place for the answer.
     let status = unsafe { driver::cuGraphMemcpyNodeGetParams(node, &mut p) };
     if status != SUCCESS {
+        troubles.push("what a copy in a graph copies: the driver does not tell".to_owned());
         return Node::Other(format!("copy that the driver does not describe (error {status})"));
     }
-    let address = |kind: u32, device: u64, x: usize, y: usize, z: usize, pitch: usize, height: usize| {
-        let at = (z * height + y) * pitch + x;
-        if ON_DEVICE.contains(&kind) { device.wrapping_add(at as u64) } else { 0 }
-    };
-    Node::Copy {
-        target: address(
-            p.dst_memory_type,
-            p.dst_device,
-            p.dst_x,
-            p.dst_y,
-            p.dst_z,
-            p.dst_pitch,
-            p.dst_height,
-        ),
-        source: address(
-            p.src_memory_type,
-            p.src_device,
-            p.src_x,
-            p.src_y,
-            p.src_z,
-            p.src_pitch,
-            p.src_height,
-        ),
-        bytes: (p.width * p.height.max(1) * p.depth.max(1)) as u64,
+    copy_of(&p)
+}
+
+/// A copy that is described.
+pub fn copy_of(p: &Memcpy3D) -> Node {
+    let rows = Rows::copy_3d(&Memcpy3D { height: p.height.max(1), depth: p.depth.max(1), ..*p });
+    match rows.linear() {
+        Some((target, source, bytes)) => Node::Copy { target, source, bytes },
+        None => Node::Rows(rows),
     }
 }
 
 /// A memset node.
-pub fn fill(node: CUgraphNode) -> Node {
+pub fn fill(node: CUgraphNode, troubles: &mut Vec<String>) -> Node {
     let mut p = MemsetNodeParams::default();
     // SAFETY: a memset node, and a place for the answer.
     let status = unsafe { driver::cuGraphMemsetNodeGetParams(node, &mut p) };
     if status != SUCCESS {
+        troubles.push("what a memset in a graph fills: the driver does not tell".to_owned());
         return Node::Other(format!("memset that the driver does not describe (error {status})"));
     }
-    let element = p.element_size.clamp(1, 4) as usize;
-    Node::Fill {
-        target: p.dst,
-        pattern: p.value.to_le_bytes()[..element].to_vec(),
-        bytes: (element * p.width * p.height.max(1)) as u64,
+    fill_of(&p)
+}
+
+/// A memset that is described.
+pub fn fill_of(p: &MemsetNodeParams) -> Node {
+    // The driver's documentation has the pitch unused where there is one row, and some programs pass no rows then.
+    let mut rows = Rows::fill(&MemsetNodeParams { height: p.height.max(1), ..*p });
+    match (rows.linear(), rows.pattern.take()) {
+        (Some((target, _, bytes)), Some(pattern)) => Node::Fill { target, pattern, bytes },
+        (_, pattern) => Node::Rows(Rows { pattern, ..rows }),
     }
 }

@@ -32,6 +32,24 @@ pub fn node(node: CUgraphNode, troubles: &mut Vec<String>) -> Node {
         return Node::Other(format!("kernel that the driver does not describe (error {status})"));
     }
     // SAFETY: the node owns what the pointers lead to, and the graph is alive.
+    let mut kernel = unsafe { described(&p, troubles) };
+    let mut cluster = [0; 16];
+    // SAFETY: a kernel node; the value of an attribute has 64 bytes.
+    let status = unsafe {
+        driver::cuGraphKernelNodeGetAttribute(node, ATTRIBUTE_CLUSTER_DIMENSION as i32, &mut cluster)
+    };
+    if status == SUCCESS {
+        kernel.cluster.copy_from_slice(&cluster[..3]);
+    }
+    Node::Kernel(kernel)
+}
+
+/// A kernel as a node is given one, without its attributes.
+///
+/// # Safety
+/// The pointers in `p` are what the driver takes for this kernel: null, or valid.
+pub unsafe fn described(p: &KernelNodeParams, troubles: &mut Vec<String>) -> Kernel {
+    // SAFETY: as the caller says.
     let parameters = match unsafe { parameters(p.func, p.kern, p.kernel_params, p.extra) } {
         Ok(parameters) => parameters,
         Err(trouble) => {
@@ -39,20 +57,14 @@ pub fn node(node: CUgraphNode, troubles: &mut Vec<String>) -> Node {
             Vec::new()
         }
     };
-    let mut cluster = [0; 16];
-    // SAFETY: a kernel node; the value of an attribute has 64 bytes.
-    let status = unsafe {
-        driver::cuGraphKernelNodeGetAttribute(node, ATTRIBUTE_CLUSTER_DIMENSION as i32, &mut cluster)
-    };
-    let cluster = if status == SUCCESS { [cluster[0], cluster[1], cluster[2]] } else { [0; 3] };
-    Node::Kernel(Kernel {
+    Kernel {
         name: name(p.func, p.kern),
         grid: p.grid,
         block: p.block,
-        cluster,
+        cluster: [0; 3],
         shared_bytes: p.shared_bytes,
         parameters,
-    })
+    }
 }
 
 /// A kernel's demangled name, by its function, or its kernel handle where it has no function.

@@ -1,12 +1,13 @@
-//! Graphs: instantiated, updated, launched, destroyed.
+//! Graphs: instantiated, launched, destroyed.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::Ordering;
 
 use super::{hooks, legacy, per_thread};
 use crate::attached::{Attached, driver_did};
 use crate::contents::{self, Contents};
 use crate::driver::{self, CUgraph, CUgraphExec, CUgraphNode, CUresult, CUstream, SUCCESS};
-use crate::events::{Event, Kind};
+use crate::events::Event;
 use crate::reexecute::kept::pointers;
 use crate::session::Planned;
 use crate::snapshot::Ticket;
@@ -22,13 +23,20 @@ fn before_launch(attached: &Attached, exec: CUgraphExec, stream: CUstream) -> Op
         // It becomes a node of the graph under capture and runs with that.
         return None;
     }
-    let planned = {
+    attached.say_unrecorded();
+    let (planned, pointers) = {
         let mut session = attached.session();
         if !session.recording() {
             return None;
         }
-        session.plan_launch(exec, stream)?
+        let planned = session.plan_launch(exec, stream)?;
+        let pointers = planned.changed.as_ref().map(|contents| pointers(contents, &session.memory));
+        attached.watching.store(!session.watches.is_empty(), Ordering::Relaxed);
+        (planned, pointers)
     };
+    if let Some(pointers) = pointers {
+        attached.kept.changed(exec, pointers);
+    }
     attached.note_device();
     Some(Launching { planned, before: attached.snapshot(stream) })
 }
@@ -36,20 +44,11 @@ fn before_launch(attached: &Attached, exec: CUgraphExec, stream: CUstream) -> Op
 fn after_launch(attached: &Attached, launching: Launching, stream: CUstream, result: CUresult) {
     let Launching { planned, before } = launching;
     let after = if result == SUCCESS { attached.snapshot(stream) } else { None };
-    let mut session = attached.session();
-    if planned.ends_step {
-        session.push(Event::StepEnd(Kind::ByItself));
-    }
-    match (planned.graph, result) {
-        (Some(graph), SUCCESS) => {
-            session.push(Event::GraphLaunch { graph, stream: planned.stream, before, after });
-        }
-        (Some(graph), error) => {
-            let text = format!("the launch of graph {} failed: CUDA error {error}", graph.0);
-            session.push(Event::Mark(text));
-        }
-        (None, _) => {}
-    }
+    let Planned { graph, first, stream, .. } = planned;
+    attached.session().push(match result {
+        SUCCESS => Event::GraphLaunch { graph, first, stream, before, after },
+        error => Event::Mark(format!("the launch of graph {} failed: CUDA error {error}", graph.0)),
+    });
 }
 
 /// A launch with our part around it.
@@ -76,28 +75,12 @@ unsafe fn instantiated(exec: *mut CUgraphExec, graph: CUgraph, result: CUresult)
     }
     driver_did(|attached| {
         attached.note_device();
-        let contents = contents::read(graph);
+        let (contents, places) = contents::read_with_places(graph);
         // SAFETY: the driver has just written there.
         let exec = unsafe { *exec };
         keep(attached, exec, graph, &contents);
-        attached.change(|session| session.instantiated(exec, contents));
+        attached.change(|session| session.instantiated(exec, contents, places));
     });
-}
-
-fn updated(exec: CUgraphExec, graph: CUgraph, result: CUresult) {
-    if result == SUCCESS {
-        driver_did(|attached| {
-            let contents = contents::read(graph);
-            keep(attached, exec, graph, &contents);
-            attached.change(|session| session.updated(exec, contents));
-        });
-    }
-}
-
-fn set_in_place(exec: CUgraphExec, result: CUresult) {
-    if result == SUCCESS {
-        driver_did(|attached| attached.session().set_in_place(exec));
-    }
 }
 
 hooks! {
@@ -166,33 +149,5 @@ hooks! {
         });
         // SAFETY: the program's own arguments.
         unsafe { driver::cuGraphExecDestroy(exec) }
-    }
-
-    fn cuGraphExecUpdate(exec: CUgraphExec, graph: CUgraph, node: *mut CUgraphNode, outcome: *mut c_int) {
-        // SAFETY: the program's own arguments.
-        let result = unsafe { driver::cuGraphExecUpdate(exec, graph, node, outcome) };
-        updated(exec, graph, result);
-        result
-    }
-
-    fn cuGraphExecUpdate_v2(exec: CUgraphExec, graph: CUgraph, outcome: *mut c_void) {
-        // SAFETY: the program's own arguments.
-        let result = unsafe { driver::cuGraphExecUpdate_v2(exec, graph, outcome) };
-        updated(exec, graph, result);
-        result
-    }
-
-    fn cuGraphExecKernelNodeSetParams(exec: CUgraphExec, node: CUgraphNode, params: *const c_void) {
-        // SAFETY: the program's own arguments.
-        let result = unsafe { driver::cuGraphExecKernelNodeSetParams(exec, node, params) };
-        set_in_place(exec, result);
-        result
-    }
-
-    fn cuGraphExecKernelNodeSetParams_v2(exec: CUgraphExec, node: CUgraphNode, params: *const c_void) {
-        // SAFETY: the program's own arguments.
-        let result = unsafe { driver::cuGraphExecKernelNodeSetParams_v2(exec, node, params) };
-        set_in_place(exec, result);
-        result
     }
 }

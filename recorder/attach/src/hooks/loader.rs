@@ -11,9 +11,25 @@ use crate::process;
 /// `CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM`.
 const PER_THREAD: u64 = 2;
 
-pub(super) fn tables() -> [&'static [Hook]; 6] {
-    use super::{capture, graphs, launches, memory, streams};
-    [TABLE, graphs::TABLE, capture::TABLE, memory::TABLE, launches::TABLE, streams::TABLE]
+pub(super) fn tables() -> [&'static [Hook]; 13] {
+    use super::{
+        arrays, capture, copies, fills, graphs, launches, memory, rows, shared, streams, updates, words,
+    };
+    [
+        TABLE,
+        graphs::TABLE,
+        capture::TABLE,
+        memory::TABLE,
+        copies::TABLE,
+        fills::TABLE,
+        launches::TABLE,
+        streams::TABLE,
+        rows::TABLE,
+        arrays::TABLE,
+        shared::TABLE,
+        updates::TABLE,
+        words::TABLE,
+    ]
 }
 
 /// Our wrapper of a driver function. Allocates nothing, locks nothing.
@@ -85,11 +101,8 @@ const VERSIONED: &[(&CStr, Versions)] = &[
     (c"cuGetProcAddress", &[(11030, c"cuGetProcAddress", c""), (12000, c"cuGetProcAddress_v2", c"")]),
     (
         c"cuGraphInstantiate",
-        &[
-            (10000, c"cuGraphInstantiate", c""),
-            (11000, c"cuGraphInstantiate_v2", c""),
-            (12000, c"cuGraphInstantiateWithFlags", c""),
-        ],
+        // The header of CUDA 12 calls another function so, by that function's own name.
+        &[(10000, c"cuGraphInstantiate", c""), (11000, c"cuGraphInstantiate_v2", c"")],
     ),
     (c"cuGraphExecUpdate", &[(10020, c"cuGraphExecUpdate", c""), (12000, c"cuGraphExecUpdate_v2", c"")]),
     (
@@ -119,6 +132,61 @@ const VERSIONED: &[(&CStr, Versions)] = &[
     (c"cuMemsetD8", &[(3020, c"cuMemsetD8_v2", c"cuMemsetD8_v2_ptds")]),
     (c"cuMemsetD16", &[(3020, c"cuMemsetD16_v2", c"cuMemsetD16_v2_ptds")]),
     (c"cuMemsetD32", &[(3020, c"cuMemsetD32_v2", c"cuMemsetD32_v2_ptds")]),
+    (c"cuMemcpy2D", &[(3020, c"cuMemcpy2D_v2", c"cuMemcpy2D_v2_ptds")]),
+    (c"cuMemcpy2DUnaligned", &[(3020, c"cuMemcpy2DUnaligned_v2", c"cuMemcpy2DUnaligned_v2_ptds")]),
+    (c"cuMemcpy2DAsync", &[(3020, c"cuMemcpy2DAsync_v2", c"cuMemcpy2DAsync_v2_ptsz")]),
+    (c"cuMemcpy3D", &[(3020, c"cuMemcpy3D_v2", c"cuMemcpy3D_v2_ptds")]),
+    (c"cuMemcpy3DAsync", &[(3020, c"cuMemcpy3DAsync_v2", c"cuMemcpy3DAsync_v2_ptsz")]),
+    (c"cuMemcpy3DPeer", &[(4000, c"cuMemcpy3DPeer", c"cuMemcpy3DPeer_ptds")]),
+    (c"cuMemcpyPeer", &[(4000, c"cuMemcpyPeer", c"cuMemcpyPeer_ptds")]),
+    (
+        c"cuMemcpyBatchAsync",
+        &[
+            (12080, c"cuMemcpyBatchAsync", c"cuMemcpyBatchAsync_ptsz"),
+            (13000, c"cuMemcpyBatchAsync_v2", c"cuMemcpyBatchAsync_v2_ptsz"),
+        ],
+    ),
+    (
+        c"cuMemcpy3DBatchAsync",
+        &[
+            (12080, c"cuMemcpy3DBatchAsync", c"cuMemcpy3DBatchAsync_ptsz"),
+            (13000, c"cuMemcpy3DBatchAsync_v2", c"cuMemcpy3DBatchAsync_v2_ptsz"),
+        ],
+    ),
+    (c"cuMemcpyDtoA", &[(3020, c"cuMemcpyDtoA_v2", c"cuMemcpyDtoA_v2_ptds")]),
+    (c"cuMemcpyAtoD", &[(3020, c"cuMemcpyAtoD_v2", c"cuMemcpyAtoD_v2_ptds")]),
+    (c"cuMemcpyHtoA", &[(3020, c"cuMemcpyHtoA_v2", c"cuMemcpyHtoA_v2_ptds")]),
+    (c"cuMemcpyAtoH", &[(3020, c"cuMemcpyAtoH_v2", c"cuMemcpyAtoH_v2_ptds")]),
+    (c"cuMemcpyAtoA", &[(3020, c"cuMemcpyAtoA_v2", c"cuMemcpyAtoA_v2_ptds")]),
+    (c"cuMemcpyHtoAAsync", &[(3020, c"cuMemcpyHtoAAsync_v2", c"cuMemcpyHtoAAsync_v2_ptsz")]),
+    (c"cuMemcpyAtoHAsync", &[(3020, c"cuMemcpyAtoHAsync_v2", c"cuMemcpyAtoHAsync_v2_ptsz")]),
+    (c"cuMemsetD2D8", &[(3020, c"cuMemsetD2D8_v2", c"cuMemsetD2D8_v2_ptds")]),
+    (c"cuMemsetD2D16", &[(3020, c"cuMemsetD2D16_v2", c"cuMemsetD2D16_v2_ptds")]),
+    (c"cuMemsetD2D32", &[(3020, c"cuMemsetD2D32_v2", c"cuMemsetD2D32_v2_ptds")]),
+    (
+        c"cuStreamWriteValue32",
+        &[
+            (8000, c"cuStreamWriteValue32", c"cuStreamWriteValue32_ptsz"),
+            (11070, c"cuStreamWriteValue32_v2", c"cuStreamWriteValue32_v2_ptsz"),
+        ],
+    ),
+    (
+        c"cuStreamWriteValue64",
+        &[
+            (9000, c"cuStreamWriteValue64", c"cuStreamWriteValue64_ptsz"),
+            (11070, c"cuStreamWriteValue64_v2", c"cuStreamWriteValue64_v2_ptsz"),
+        ],
+    ),
+    (
+        c"cuStreamBatchMemOp",
+        &[
+            (8000, c"cuStreamBatchMemOp", c"cuStreamBatchMemOp_ptsz"),
+            (11070, c"cuStreamBatchMemOp_v2", c"cuStreamBatchMemOp_v2_ptsz"),
+        ],
+    ),
+    (c"cuMemAllocHost", &[(3020, c"cuMemAllocHost_v2", c"")]),
+    (c"cuMemHostRegister", &[(4000, c"cuMemHostRegister", c""), (6050, c"cuMemHostRegister_v2", c"")]),
+    (c"cuIpcOpenMemHandle", &[(4010, c"cuIpcOpenMemHandle", c""), (11000, c"cuIpcOpenMemHandle_v2", c"")]),
 ];
 
 /// Of functions with one version, those with a variant for per-thread default streams.
@@ -131,6 +199,13 @@ const PER_THREAD_VARIANTS: &[(&CStr, &CStr)] = &[
     (c"cuMemAllocFromPoolAsync", c"cuMemAllocFromPoolAsync_ptsz"),
     (c"cuMemFreeAsync", c"cuMemFreeAsync_ptsz"),
     (c"cuMemcpyAsync", c"cuMemcpyAsync_ptsz"),
+    (c"cuMemcpyPeerAsync", c"cuMemcpyPeerAsync_ptsz"),
+    (c"cuMemcpy3DPeerAsync", c"cuMemcpy3DPeerAsync_ptsz"),
+    (c"cuMemcpyWithAttributesAsync", c"cuMemcpyWithAttributesAsync_ptsz"),
+    (c"cuMemcpy3DWithAttributesAsync", c"cuMemcpy3DWithAttributesAsync_ptsz"),
+    (c"cuMemsetD2D8Async", c"cuMemsetD2D8Async_ptsz"),
+    (c"cuMemsetD2D16Async", c"cuMemsetD2D16Async_ptsz"),
+    (c"cuMemsetD2D32Async", c"cuMemsetD2D32Async_ptsz"),
     (c"cuMemsetD8Async", c"cuMemsetD8Async_ptsz"),
     (c"cuMemsetD16Async", c"cuMemsetD16Async_ptsz"),
     (c"cuMemsetD32Async", c"cuMemsetD32Async_ptsz"),
@@ -252,7 +327,8 @@ mod tests {
         for (name, version, flags, expected) in [
             (c"cuGraphInstantiate", 10020, 0, Some(c"cuGraphInstantiate")),
             (c"cuGraphInstantiate", 11080, 0, Some(c"cuGraphInstantiate_v2")),
-            (c"cuGraphInstantiate", 13000, 0, Some(c"cuGraphInstantiateWithFlags")),
+            (c"cuGraphInstantiate", 13000, 0, Some(c"cuGraphInstantiate_v2")),
+            (c"cuGraphInstantiateWithFlags", 13000, 0, Some(c"cuGraphInstantiateWithFlags")),
             (c"cuStreamBeginCapture", 12040, 2, Some(c"cuStreamBeginCapture_v2_ptsz")),
             (c"cuGraphLaunch", 12040, 1, Some(c"cuGraphLaunch")),
             (c"cuGraphLaunch", 12040, 2, Some(c"cuGraphLaunch_ptsz")),

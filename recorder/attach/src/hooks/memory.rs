@@ -1,15 +1,16 @@
-//! Memory: given, given back, copied, filled.
+//! Memory: given and given back.
 
-use std::ffi::{c_uint, c_void};
+use std::ffi::c_uint;
 use std::sync::PoisonError;
 
-use super::{hooks, legacy, per_thread};
+use super::{hooks, legacy, per_thread, real};
 use crate::attached::{Attached, driver_did};
 use crate::driver::{
-    self, CUdeviceptr, CUmemGenericAllocationHandle, CUmemoryPool, CUresult, CUstream, STREAM_LEGACY,
-    STREAM_PER_THREAD, SUCCESS,
+    self, CUdeviceptr, CUmemGenericAllocationHandle, CUmemoryPool, CUresult, CUstream, SUCCESS,
 };
 use crate::events::Event;
+use crate::session::Session;
+use crate::session::memory::Place;
 
 /// Memory was given, unless it becomes a node of a graph under capture.
 unsafe fn allocated(
@@ -25,7 +26,8 @@ unsafe fn allocated(
                 attached.note_device();
                 // SAFETY: the driver has just written there.
                 let address = unsafe { *address };
-                attached.change(|session| session.allocated(address, bytes as u64));
+                let place = Place::Device(driver::device_of(address));
+                attached.change(|session| session.allocated(address, bytes as u64, place));
             }
         });
     }
@@ -49,109 +51,48 @@ fn give_back(attached: &Attached, address: u64, bytes: u64) {
 
 /// An allocation is given back.
 fn free(address: CUdeviceptr, stream: Option<CUstream>, real: impl FnOnce() -> CUresult) -> CUresult {
+    let begins = |attached: &Attached| {
+        let captured = stream.is_some_and(|stream| attached.capturing(stream));
+        !captured && attached.session().memory.on_device(address)
+    };
+    given_back(address, begins, real, Session::allocated)
+}
+
+/// Memory that begins at an address is given back by a call, unless `begins` says no. Where the call fails it is `again`
+/// there.
+pub(super) fn given_back(
+    address: u64,
+    begins: impl FnOnce(&Attached) -> bool,
+    real: impl FnOnce() -> CUresult,
+    again: impl FnOnce(&mut Session, u64, u64, Place),
+) -> CUresult {
     let taken = driver_did(|attached| {
-        if stream.is_some_and(|stream| attached.capturing(stream)) {
+        if !begins(attached) {
             return None;
         }
-        let (start, bytes, _) = attached.session().memory.at(address)?;
+        let (start, bytes, place) = {
+            let session = attached.session();
+            let (start, bytes, _) = session.memory.at(address)?;
+            (start, bytes, session.memory.place(address)?)
+        };
         if start != address {
             return None;
         }
         give_back(attached, start, bytes);
-        Some((start, bytes))
+        Some((start, bytes, place))
     });
     let result = real();
     if result != SUCCESS
-        && let Some((start, bytes)) = taken.flatten()
+        && let Some((start, bytes, place)) = taken.flatten()
     {
         driver_did(|attached| {
             attached.change(|session| {
                 session.push(Event::Mark(format!("giving back {start:#x} failed: CUDA error {result}")));
-                session.allocated(start, bytes);
+                again(session, start, bytes, place);
             });
         });
     }
     result
-}
-
-/// A copy was made or enqueued. Addresses of host memory are left out: they change from run to run.
-fn copied(
-    target: Option<u64>,
-    source: Option<u64>,
-    bytes: usize,
-    stream: CUstream,
-    result: CUresult,
-) -> CUresult {
-    if result == SUCCESS && bytes > 0 {
-        driver_did(|attached| {
-            if attached.capturing(stream) {
-                return;
-            }
-            if target.is_some() {
-                attached.activity.call(stream);
-            }
-            attached.push(|session| Event::Copy {
-                stream: session.stream(stream),
-                target: target.unwrap_or(0),
-                source: source.unwrap_or(0),
-                bytes: bytes as u64,
-            });
-        });
-    }
-    result
-}
-
-/// A copy between addresses that may be of either kind.
-fn copied_unified(target: u64, source: u64, bytes: usize, stream: CUstream, result: CUresult) -> CUresult {
-    if result == SUCCESS && bytes > 0 {
-        driver_did(|attached| {
-            if attached.capturing(stream) {
-                return;
-            }
-            attached.activity.call(stream);
-            attached.push(|session| {
-                let device = |address| if session.memory.at(address).is_some() { address } else { 0 };
-                let (target, source) = (device(target), device(source));
-                Event::Copy { stream: session.stream(stream), target, source, bytes: bytes as u64 }
-            });
-        });
-    }
-    result
-}
-
-fn filled(
-    target: u64,
-    pattern: u32,
-    element: u8,
-    count: usize,
-    stream: CUstream,
-    result: CUresult,
-) -> CUresult {
-    if result == SUCCESS && count > 0 {
-        driver_did(|attached| {
-            if attached.capturing(stream) {
-                return;
-            }
-            attached.activity.call(stream);
-            let bytes = count as u64 * u64::from(element);
-            attached.push(|session| Event::Fill {
-                stream: session.stream(stream),
-                target,
-                pattern,
-                element,
-                bytes,
-            });
-        });
-    }
-    result
-}
-
-// SAFETY of all of these: the program's own arguments go to the real function unchanged.
-macro_rules! real {
-    ($call:expr) => {
-        // SAFETY: the program's own arguments.
-        unsafe { $call }
-    };
 }
 
 hooks! {
@@ -213,142 +154,5 @@ hooks! {
 
     fn cuMemFreeAsync_ptsz(address: CUdeviceptr, stream: CUstream) {
         free(address, Some(per_thread(stream)), || real!(driver::cuMemFreeAsync_ptsz(address, stream)))
-    }
-
-    fn cuMemcpy(target: CUdeviceptr, source: CUdeviceptr, bytes: usize) {
-        copied_unified(target, source, bytes, STREAM_LEGACY, real!(driver::cuMemcpy(target, source, bytes)))
-    }
-
-    fn cuMemcpy_ptds(target: CUdeviceptr, source: CUdeviceptr, bytes: usize) {
-        let result = real!(driver::cuMemcpy_ptds(target, source, bytes));
-        copied_unified(target, source, bytes, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemcpyAsync(target: CUdeviceptr, source: CUdeviceptr, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyAsync(target, source, bytes, stream));
-        copied_unified(target, source, bytes, legacy(stream), result)
-    }
-
-    fn cuMemcpyAsync_ptsz(target: CUdeviceptr, source: CUdeviceptr, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyAsync_ptsz(target, source, bytes, stream));
-        copied_unified(target, source, bytes, per_thread(stream), result)
-    }
-
-    fn cuMemcpyHtoD_v2(target: CUdeviceptr, source: *const c_void, bytes: usize) {
-        copied(Some(target), None, bytes, STREAM_LEGACY, real!(driver::cuMemcpyHtoD_v2(target, source, bytes)))
-    }
-
-    fn cuMemcpyHtoD_v2_ptds(target: CUdeviceptr, source: *const c_void, bytes: usize) {
-        let result = real!(driver::cuMemcpyHtoD_v2_ptds(target, source, bytes));
-        copied(Some(target), None, bytes, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemcpyDtoH_v2(target: *mut c_void, source: CUdeviceptr, bytes: usize) {
-        copied(None, Some(source), bytes, STREAM_LEGACY, real!(driver::cuMemcpyDtoH_v2(target, source, bytes)))
-    }
-
-    fn cuMemcpyDtoH_v2_ptds(target: *mut c_void, source: CUdeviceptr, bytes: usize) {
-        let result = real!(driver::cuMemcpyDtoH_v2_ptds(target, source, bytes));
-        copied(None, Some(source), bytes, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemcpyDtoD_v2(target: CUdeviceptr, source: CUdeviceptr, bytes: usize) {
-        let result = real!(driver::cuMemcpyDtoD_v2(target, source, bytes));
-        copied(Some(target), Some(source), bytes, STREAM_LEGACY, result)
-    }
-
-    fn cuMemcpyDtoD_v2_ptds(target: CUdeviceptr, source: CUdeviceptr, bytes: usize) {
-        let result = real!(driver::cuMemcpyDtoD_v2_ptds(target, source, bytes));
-        copied(Some(target), Some(source), bytes, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemcpyHtoDAsync_v2(target: CUdeviceptr, source: *const c_void, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyHtoDAsync_v2(target, source, bytes, stream));
-        copied(Some(target), None, bytes, legacy(stream), result)
-    }
-
-    fn cuMemcpyHtoDAsync_v2_ptsz(target: CUdeviceptr, source: *const c_void, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyHtoDAsync_v2_ptsz(target, source, bytes, stream));
-        copied(Some(target), None, bytes, per_thread(stream), result)
-    }
-
-    fn cuMemcpyDtoHAsync_v2(target: *mut c_void, source: CUdeviceptr, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyDtoHAsync_v2(target, source, bytes, stream));
-        copied(None, Some(source), bytes, legacy(stream), result)
-    }
-
-    fn cuMemcpyDtoHAsync_v2_ptsz(target: *mut c_void, source: CUdeviceptr, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyDtoHAsync_v2_ptsz(target, source, bytes, stream));
-        copied(None, Some(source), bytes, per_thread(stream), result)
-    }
-
-    fn cuMemcpyDtoDAsync_v2(target: CUdeviceptr, source: CUdeviceptr, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyDtoDAsync_v2(target, source, bytes, stream));
-        copied(Some(target), Some(source), bytes, legacy(stream), result)
-    }
-
-    fn cuMemcpyDtoDAsync_v2_ptsz(target: CUdeviceptr, source: CUdeviceptr, bytes: usize, stream: CUstream) {
-        let result = real!(driver::cuMemcpyDtoDAsync_v2_ptsz(target, source, bytes, stream));
-        copied(Some(target), Some(source), bytes, per_thread(stream), result)
-    }
-
-    fn cuMemsetD8_v2(target: CUdeviceptr, value: u8, count: usize) {
-        let result = real!(driver::cuMemsetD8_v2(target, value, count));
-        filled(target, value.into(), 1, count, STREAM_LEGACY, result)
-    }
-
-    fn cuMemsetD8_v2_ptds(target: CUdeviceptr, value: u8, count: usize) {
-        let result = real!(driver::cuMemsetD8_v2_ptds(target, value, count));
-        filled(target, value.into(), 1, count, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemsetD16_v2(target: CUdeviceptr, value: u16, count: usize) {
-        let result = real!(driver::cuMemsetD16_v2(target, value, count));
-        filled(target, value.into(), 2, count, STREAM_LEGACY, result)
-    }
-
-    fn cuMemsetD16_v2_ptds(target: CUdeviceptr, value: u16, count: usize) {
-        let result = real!(driver::cuMemsetD16_v2_ptds(target, value, count));
-        filled(target, value.into(), 2, count, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemsetD32_v2(target: CUdeviceptr, value: u32, count: usize) {
-        let result = real!(driver::cuMemsetD32_v2(target, value, count));
-        filled(target, value, 4, count, STREAM_LEGACY, result)
-    }
-
-    fn cuMemsetD32_v2_ptds(target: CUdeviceptr, value: u32, count: usize) {
-        let result = real!(driver::cuMemsetD32_v2_ptds(target, value, count));
-        filled(target, value, 4, count, STREAM_PER_THREAD, result)
-    }
-
-    fn cuMemsetD8Async(target: CUdeviceptr, value: u8, count: usize, stream: CUstream) {
-        let result = real!(driver::cuMemsetD8Async(target, value, count, stream));
-        filled(target, value.into(), 1, count, legacy(stream), result)
-    }
-
-    fn cuMemsetD8Async_ptsz(target: CUdeviceptr, value: u8, count: usize, stream: CUstream) {
-        let result = real!(driver::cuMemsetD8Async_ptsz(target, value, count, stream));
-        filled(target, value.into(), 1, count, per_thread(stream), result)
-    }
-
-    fn cuMemsetD16Async(target: CUdeviceptr, value: u16, count: usize, stream: CUstream) {
-        let result = real!(driver::cuMemsetD16Async(target, value, count, stream));
-        filled(target, value.into(), 2, count, legacy(stream), result)
-    }
-
-    fn cuMemsetD16Async_ptsz(target: CUdeviceptr, value: u16, count: usize, stream: CUstream) {
-        let result = real!(driver::cuMemsetD16Async_ptsz(target, value, count, stream));
-        filled(target, value.into(), 2, count, per_thread(stream), result)
-    }
-
-    fn cuMemsetD32Async(target: CUdeviceptr, value: u32, count: usize, stream: CUstream) {
-        let result = real!(driver::cuMemsetD32Async(target, value, count, stream));
-        filled(target, value, 4, count, legacy(stream), result)
-    }
-
-    fn cuMemsetD32Async_ptsz(target: CUdeviceptr, value: u32, count: usize, stream: CUstream) {
-        let result = real!(driver::cuMemsetD32Async_ptsz(target, value, count, stream));
-        filled(target, value, 4, count, per_thread(stream), result)
     }
 }

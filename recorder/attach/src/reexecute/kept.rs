@@ -49,8 +49,7 @@ impl Kept {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `graph` was instantiated as `exec`, or `exec` was updated from it.
-    /// Its `pointers` are those of [`pointers`], `nodes` says how many nodes it has.
+    /// `graph` was instantiated as `exec`. Its `pointers` are those of [`pointers`], `nodes` says how many nodes it has.
     pub fn keep(&self, exec: CUgraphExec, graph: CUgraph, nodes: usize, pointers: Vec<u64>) {
         self.forget(exec);
         let mut copies = self.copies();
@@ -62,6 +61,14 @@ impl Kept {
         };
         let nodes = if graph.is_ok() { nodes } else { 0 };
         copies.insert(exec, Copy { graph, nodes, pointers });
+    }
+
+    /// Nodes of `exec` were changed in place: the copy is of what it held before.
+    pub fn changed(&self, exec: CUgraphExec, pointers: Vec<u64>) {
+        self.forget(exec);
+        let graph =
+            Err("nodes of it were changed in place: only the whole graph can be launched again".to_owned());
+        self.copies().insert(exec, Copy { graph, nodes: 0, pointers });
     }
 
     /// `exec` is about to be destroyed.

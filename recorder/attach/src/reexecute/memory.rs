@@ -75,6 +75,7 @@ pub fn addresses(contents: &Contents) -> Vec<u64> {
             }
             Node::Copy { target, source, .. } => addresses.extend([*target, *source]),
             Node::Fill { target, .. } => addresses.push(*target),
+            Node::Rows(rows) => addresses.extend(rows.sides().map(|side| side.address)),
             Node::Other(_) => {}
         }
     }
@@ -102,7 +103,12 @@ pub fn wait() -> Result<(), String> {
 pub fn read(address: u64, bytes: u64) -> Result<Vec<u8>, String> {
     let mut copy = vec![0; bytes as usize];
     // SAFETY: `copy` has that many bytes; a bad device address is the driver's to refuse.
-    let status = unsafe { driver::cuMemcpyDtoH_v2(copy.as_mut_ptr().cast(), address, copy.len()) };
+    let mut status = unsafe { driver::cuMemcpyDtoH_v2(copy.as_mut_ptr().cast(), address, copy.len()) };
+    if status != SUCCESS {
+        // Pinned memory of the host is no device memory, but has an address of the same kind.
+        // SAFETY: as above.
+        status = unsafe { driver::cuMemcpy(copy.as_mut_ptr() as u64, address, copy.len()) };
+    }
     if status == SUCCESS {
         Ok(copy)
     } else {
@@ -116,7 +122,11 @@ pub fn read(address: u64, bytes: u64) -> Result<Vec<u8>, String> {
 /// The driver refuses.
 pub fn write(address: u64, bytes: &[u8]) -> Result<(), String> {
     // SAFETY: `bytes` is memory of ours; a bad device address is the driver's to refuse.
-    let status = unsafe { driver::cuMemcpyHtoD_v2(address, bytes.as_ptr().cast(), bytes.len()) };
+    let mut status = unsafe { driver::cuMemcpyHtoD_v2(address, bytes.as_ptr().cast(), bytes.len()) };
+    if status != SUCCESS {
+        // SAFETY: as above.
+        status = unsafe { driver::cuMemcpy(address, bytes.as_ptr() as u64, bytes.len()) };
+    }
     if status == SUCCESS {
         Ok(())
     } else {
@@ -128,13 +138,14 @@ pub fn write(address: u64, bytes: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::contents::Kernel;
+    use crate::session::memory::Place;
     use twinstep_traces::BufferId;
 
     #[test]
     fn ranges_end_at_the_next_pointer_or_with_the_allocation() {
         let mut memory = Memory::default();
-        memory.insert(0x1000, 0x100, BufferId(0));
-        memory.insert(0x2000, 0x10, BufferId(1));
+        memory.insert(0x1000, 0x100, BufferId(0), Place::Device(0));
+        memory.insert(0x2000, 0x10, BufferId(1), Place::Device(0));
         let mut structure = vec![0; 8];
         structure.extend(0x1080u64.to_le_bytes());
         structure.extend([1, 2, 3]);

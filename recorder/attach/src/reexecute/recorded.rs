@@ -26,28 +26,32 @@ impl Recorded {
     }
 
     fn in_step(record: &StepRecord, items: &[Item], launch: u32) -> Result<Self, String> {
-        let launches: Vec<GraphId> = items
+        let launches: Vec<(usize, GraphId)> = items
             .iter()
-            .filter_map(|item| match item {
-                Item::GraphLaunch { graph, .. } => Some(*graph),
+            .enumerate()
+            .filter_map(|(at, item)| match item {
+                Item::GraphLaunch { graph, .. } => Some((at, *graph)),
                 _ => None,
             })
             .collect();
         let here = format!("step {}:{}", record.request, record.step);
-        let graph = launches.get(launch as usize).copied();
-        let graph = graph
+        let (at, graph) = launches
+            .get(launch as usize)
+            .copied()
             .ok_or_else(|| format!("{here} has {} graph launches, no number {launch}", launches.len()))?;
-        let before_it = launches.iter().take(launch as usize).filter(|&&g| g == graph).count();
-        let label = match before_it {
-            0 => format!("graph.{}", graph.0),
-            n => format!("graph.{}#{}", graph.0, n + 1),
-        };
-        let own = record.points.iter().any(|point| point.point.starts_with("graph."));
-        let label = if launches.len() == 1 && !own { "step".to_owned() } else { label };
+        // A graph that was changed in place has another number than its points.
+        let own = |name: &str| name.starts_with("graph.");
+        let alone = launches.len() == 1 && !record.points.iter().any(|point| own(&point.point));
         let point = |moment: &str| {
-            let name = format!("{label}.{moment}");
-            let found = record.points.iter().find(|point| point.point == name).map(|point| point.snapshot);
-            found.ok_or_else(|| format!("{here} has no snapshot {name}"))
+            let at = at as u32 + u32::from(moment == "after");
+            let found = record.points.iter().find(|point| match alone {
+                true => point.point == format!("step.{moment}"),
+                false => point.position == at && own(&point.point) && point.point.ends_with(moment),
+            });
+            let found = found.map(|point| point.snapshot);
+            found.ok_or_else(|| {
+                format!("{here} has no snapshot {moment} launch {launch}, of graph {}", graph.0)
+            })
         };
         Ok(Self { graph, before: point("before")?, after: point("after")? })
     }
@@ -78,10 +82,11 @@ mod tests {
     use super::*;
     use twinstep_traces::{PointRecord, ProgramId, StepKind};
 
-    fn step(points: &[(&str, u32)]) -> StepRecord {
-        let point = |&(point, snapshot): &(&str, u32)| PointRecord {
+    /// Points with position and snapshot.
+    fn step(points: &[(&str, u32, u32)]) -> StepRecord {
+        let point = |&(point, position, snapshot): &(&str, u32, u32)| PointRecord {
             point: point.to_owned(),
-            position: 0,
+            position,
             snapshot: SnapshotId(snapshot),
         };
         StepRecord {
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_only_launch_has_the_points_of_the_step() {
-        let record = step(&[("step.before", 4), ("step.after", 5)]);
+        let record = step(&[("step.before", 0, 4), ("step.after", 1, 5)]);
         let found = Recorded::in_step(&record, &launches(&[3]), 0);
         assert_eq!(found, Ok(Recorded { graph: GraphId(3), before: SnapshotId(4), after: SnapshotId(5) }));
         let none = Recorded::in_step(&record, &launches(&[3]), 1).unwrap_err();
@@ -111,20 +116,30 @@ mod tests {
 
     #[test]
     fn of_several_each_has_its_own_and_the_second_of_a_graph_is_numbered() {
-        let points =
-            ["step.before", "graph.3.before", "graph.3.after", "graph.3#2.before", "graph.3#2.after"];
-        let points: Vec<(&str, u32)> = points.into_iter().zip(0..).collect();
-        let record = step(&points);
+        let record = step(&[
+            ("step.before", 0, 0),
+            ("graph.3.before", 0, 1),
+            ("graph.3.after", 1, 2),
+            ("graph.3#2.before", 2, 3),
+            ("graph.3#2.after", 3, 4),
+        ]);
         let items = launches(&[3, 4, 3]);
         let found = |launch| Recorded::in_step(&record, &items, launch).map(|r| (r.before.0, r.after.0));
         assert_eq!((found(0), found(2)), (Ok((1, 2)), Ok((3, 4))));
-        assert_eq!(found(1), Err("step 1:2 has no snapshot graph.4.before".to_owned()));
+        assert_eq!(found(1), Err("step 1:2 has no snapshot before launch 1, of graph 4".to_owned()));
+        // The second time it had been changed in place, and is of another number.
+        let changed = Recorded::in_step(&record, &launches(&[3, 4, 5]), 2).unwrap();
+        assert_eq!((changed.graph.0, changed.before.0, changed.after.0), (5, 3, 4));
     }
 
     #[test]
     fn a_launch_inside_a_bracket_has_points_of_its_own() {
-        let record =
-            step(&[("step.before", 0), ("graph.0.before", 1), ("graph.0.after", 2), ("step.after", 3)]);
+        let record = step(&[
+            ("step.before", 0, 0),
+            ("graph.0.before", 0, 1),
+            ("graph.0.after", 1, 2),
+            ("step.after", 1, 3),
+        ]);
         let found = Recorded::in_step(&record, &launches(&[0]), 0);
         assert_eq!(found, Ok(Recorded { graph: GraphId(0), before: SnapshotId(1), after: SnapshotId(2) }));
     }

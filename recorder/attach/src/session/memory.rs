@@ -1,4 +1,4 @@
-//! Device memory that the driver gave.
+//! Memory that the device reaches: what the driver gave, and pinned memory of the host.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,61 @@ use twinstep_traces::BufferId;
 /// Allocations by address; they don't overlap.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Start to size and buffer.
-    ranges: BTreeMap<u64, (u64, BufferId)>,
+    ranges: BTreeMap<u64, Range>,
+    /// Counts what was given back: whoever kept an address may ask whether it can mean other memory by now.
+    given_back: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    bytes: u64,
+    buffer: BufferId,
+    place: Place,
+}
+
+/// Where memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On the device of that number.
+    Device(i32),
+    /// Pinned memory of the host, which all devices reach under the same address.
+    Host,
 }
 
 impl Memory {
     /// Adds an allocation.
-    pub fn insert(&mut self, address: u64, bytes: u64, buffer: BufferId) {
-        self.ranges.insert(address, (bytes, buffer));
+    pub fn insert(&mut self, address: u64, bytes: u64, buffer: BufferId, place: Place) {
+        self.ranges.insert(address, Range { bytes, buffer, place });
+    }
+
+    /// Where an address is.
+    pub fn place(&self, address: u64) -> Option<Place> {
+        self.range(address).map(|(_, range)| range.place)
+    }
+
+    /// Counts what was given back so far.
+    pub fn given_back(&self) -> u64 {
+        self.given_back
+    }
+
+    fn range(&self, address: u64) -> Option<(u64, Range)> {
+        let (&start, &range) = self.ranges.range(..=address).next_back()?;
+        (address - start < range.bytes).then_some((start, range))
     }
 
     /// The allocation that an address lies in: start, size, buffer.
     pub fn at(&self, address: u64) -> Option<(u64, u64, BufferId)> {
-        let (&start, &(bytes, buffer)) = self.ranges.range(..=address).next_back()?;
-        (address - start < bytes).then_some((start, bytes, buffer))
+        self.range(address).map(|(start, range)| (start, range.bytes, range.buffer))
+    }
+
+    /// Whether an address lies in memory of a device, and not in the host's.
+    pub fn on_device(&self, address: u64) -> bool {
+        matches!(self.place(address), Some(Place::Device(_)))
+    }
+
+    /// Whether an address lies in pinned memory of the host.
+    pub fn on_host(&self, address: u64) -> bool {
+        self.place(address) == Some(Place::Host)
     }
 
     /// Whether a range is allocated, in one piece or in several that adjoin.
@@ -38,7 +79,8 @@ impl Memory {
         let end = address.saturating_add(bytes);
         let first = self.at(address).map_or(address, |(start, ..)| start);
         let starts: Vec<u64> = self.ranges.range(first..end).map(|(&start, _)| start).collect();
-        starts.iter().filter_map(|start| self.ranges.remove(start)).map(|(_, buffer)| buffer).collect()
+        self.given_back += starts.len() as u64;
+        starts.iter().filter_map(|start| self.ranges.remove(start)).map(|range| range.buffer).collect()
     }
 }
 
@@ -49,9 +91,10 @@ mod tests {
     #[test]
     fn addresses_find_their_allocation_and_ranges_may_span_several() {
         let mut memory = Memory::default();
-        memory.insert(100, 10, BufferId(0));
-        memory.insert(110, 5, BufferId(1));
-        memory.insert(200, 1, BufferId(2));
+        let place = Place::Device(0);
+        memory.insert(100, 10, BufferId(0), place);
+        memory.insert(110, 5, BufferId(1), place);
+        memory.insert(200, 1, BufferId(2), place);
         assert_eq!(memory.at(99), None);
         assert_eq!(memory.at(109), Some((100, 10, BufferId(0))));
         assert_eq!(memory.at(110), Some((110, 5, BufferId(1))));
@@ -59,6 +102,16 @@ mod tests {
         assert!(memory.holds(105, 10) && !memory.holds(105, 11) && memory.holds(105, 0));
         assert_eq!(memory.remove(109, 2), [BufferId(0), BufferId(1)]);
         assert_eq!(memory.at(105), None);
-        assert_eq!(memory.remove(0, u64::MAX), [BufferId(2)]);
+        assert_eq!((memory.given_back(), memory.remove(0, u64::MAX)), (2, vec![BufferId(2)]));
+    }
+
+    #[test]
+    fn pinned_memory_is_memory_and_the_hosts() {
+        let mut memory = Memory::default();
+        memory.insert(100, 10, BufferId(0), Place::Device(1));
+        memory.insert(200, 10, BufferId(1), Place::Host);
+        assert_eq!(memory.at(205), Some((200, 10, BufferId(1))));
+        assert_eq!([100, 205, 300].map(|address| memory.on_device(address)), [true, false, false]);
+        assert_eq!([100, 205, 300].map(|address| memory.on_host(address)), [false, true, false]);
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use twinstep_traces::{BufferId, DType, Role};
 
+use super::memory::Place;
 use crate::snapshot::Watched;
 
 #[derive(Debug)]
 struct Live {
     name: String,
     watched: Watched,
+    place: Option<Place>,
     dtype: DType,
     shape: Vec<u64>,
     role: Role,
@@ -22,8 +24,8 @@ struct Live {
 pub struct Watches {
     live: Vec<Live>,
     generations: HashMap<String, u32>,
-    /// What snapshots cover; made anew at the next question after a change.
-    set: Option<Arc<[Watched]>>,
+    /// What snapshots on each device cover; made anew at the next question after a change.
+    sets: HashMap<i32, Arc<[Watched]>>,
 }
 
 impl Watches {
@@ -50,20 +52,21 @@ impl Watches {
         &mut self,
         name: &str,
         watched: Watched,
+        place: Option<Place>,
         dtype: DType,
         shape: Vec<u64>,
         role: Role,
         made_up: bool,
     ) {
         self.remove(name);
-        self.live.push(Live { name: name.to_owned(), watched, dtype, shape, role, made_up });
-        self.set = None;
+        self.live.push(Live { name: name.to_owned(), watched, place, dtype, shape, role, made_up });
+        self.sets.clear();
     }
 
     /// Takes a name out.
     pub fn remove(&mut self, name: &str) -> Option<BufferId> {
         let at = self.live.iter().position(|l| l.name == name)?;
-        self.set = None;
+        self.sets.clear();
         Some(self.live.remove(at).watched.buffer)
     }
 
@@ -74,7 +77,7 @@ impl Watches {
         let buffers: Vec<BufferId> = self.live.iter().filter(|l| gone(l)).map(|l| l.watched.buffer).collect();
         if !buffers.is_empty() {
             self.live.retain(|l| !gone(l));
-            self.set = None;
+            self.sets.clear();
         }
         buffers
     }
@@ -86,7 +89,7 @@ impl Watches {
             self.live.iter().filter(|l| gone(l)).map(|l| (l.watched.buffer, l.watched.bytes)).collect();
         if !dropped.is_empty() {
             self.live.retain(|l| !gone(l));
-            self.set = None;
+            self.sets.clear();
         }
         dropped
     }
@@ -118,9 +121,12 @@ impl Watches {
         self.live.is_empty()
     }
 
-    /// What snapshots cover.
-    pub fn set(&mut self) -> Arc<[Watched]> {
+    /// What snapshots on a device cover: what is there. Another device's memory is not reached from it, unless the
+    /// program has seen to that.
+    pub fn set(&mut self, device: i32) -> Arc<[Watched]> {
         let live = &self.live;
-        self.set.get_or_insert_with(|| live.iter().map(|l| l.watched).collect()).clone()
+        let reached = |l: &&Live| !matches!(l.place, Some(Place::Device(other)) if other != device);
+        let set = self.sets.entry(device);
+        set.or_insert_with(|| live.iter().filter(reached).map(|l| l.watched).collect()).clone()
     }
 }

@@ -1,4 +1,4 @@
-//! Which snapshotter a process uses: the hash kernel, else whole copies.
+//! Which snapshotter a process uses: the snapshot kernel, else whole copies.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +7,7 @@ use super::plain::Plain;
 use super::{Completed, Snapshotter, Ticket, Watched};
 use crate::driver::CUstream;
 
-/// Chosen at the first snapshot: whether the driver takes the hash kernel is not known before.
+/// Chosen at the first snapshot: whether the driver takes the snapshot kernel is not known before.
 pub struct Choice {
     hashed: Hashed,
     plain: Plain,

@@ -1,4 +1,4 @@
-//! Snapshots by the hash kernel: only chunks that changed leave the device.
+//! Snapshots by a kernel of ours: only chunks that changed leave the device.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

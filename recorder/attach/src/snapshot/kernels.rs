@@ -25,8 +25,8 @@ pub struct Kernels {
 /// What `snapshot` is given beside its table.
 #[derive(Debug, Clone, Copy)]
 pub struct Lane {
-    /// Device address of the table of hashes.
-    pub hashes: u64,
+    /// Device address of the fingerprints of chunks (`cuda/snapshot.cu`).
+    pub known: u64,
     /// Device address of `Control`.
     pub control: u64,
     /// Device address of the host's count of empty slots.
@@ -79,14 +79,14 @@ impl Kernels {
         })
     }
 
-    /// Enqueues a table's words and what follows from them: which block works on which entry, unknown hashes.
+    /// Enqueues a table's words and what follows from them: which block works on which entry, and that nothing is known of new ones.
     ///
     /// # Errors
     /// The driver refuses a launch.
     pub fn write_table(
         &self,
         stream: CUstream,
-        (entries, blocks, hashes): (u64, u64, u64),
+        (entries, blocks, known): (u64, u64, u64),
         words: &[u64],
         entry_words: usize,
     ) -> Result<(), String> {
@@ -97,7 +97,7 @@ impl Kernels {
             launch(self.table_write, 1, stream, &mut [arg(&to), arg(&block), arg(&count)])?;
         }
         let grid = (words.len() / entry_words) as u32;
-        launch(self.table_open, grid, stream, &mut [arg(&entries), arg(&blocks), arg(&hashes)])
+        launch(self.table_open, grid, stream, &mut [arg(&entries), arg(&blocks), arg(&known)])
     }
 
     /// Enqueues a snapshot: launch `number` of its lane. Its kernel waits `patience` ns at most for the host to
@@ -117,7 +117,7 @@ impl Kernels {
         let mut args = [
             arg(&entries),
             arg(&entry_of_block),
-            arg(&lane.hashes),
+            arg(&lane.known),
             arg(&lane.control),
             arg(&lane.tail),
             arg(&lane.ring),

@@ -39,8 +39,8 @@ pub struct Lane {
 
 struct Inner {
     device: kernels::Lane,
-    /// Hashes that `device.hashes` has room for.
-    hashes: u64,
+    /// Chunks that `device.known` has room for.
+    known: u64,
     places: Places,
     tables: Vec<Ready>,
     /// How often lanes began to share buffers, when `tables` were made.
@@ -79,17 +79,17 @@ impl Lane {
     pub fn new(kernels: Arc<Kernels>, stream: CUstream, slots: u32) -> Result<Self, String> {
         let layout = Layout::new(u64::from(slots));
         let pinned = Pinned::new(layout.bytes())?;
-        let hashes = 1 << 14;
+        let known = 1 << 14;
         let control = zeroed(stream, 64)?;
         let device = kernels::Lane {
-            hashes: zeroed(stream, hashes * 16)?,
+            known: zeroed(stream, known * 16)?,
             control,
             tail: pinned.device(layout.tail()),
             ring: pinned.device(layout.slot(0)),
             payload: pinned.device(layout.payload(0)),
             slots,
         };
-        let inner = Inner { device, hashes, places: Places::default(), tables: Vec::new(), shared_epoch: 0 };
+        let inner = Inner { device, known, places: Places::default(), tables: Vec::new(), shared_epoch: 0 };
         Ok(Self {
             kernels,
             pinned,
@@ -231,16 +231,16 @@ impl Lane {
         });
         let Encoded { words, blocks, first_blocks, fresh } =
             places.encode(&order, |buffer| epochs.get(&buffer).copied().unwrap_or(0))?;
-        if inner.places.end() > inner.hashes {
+        if inner.places.end() > inner.known {
             let more = inner.places.end().next_power_of_two();
             let grown = zeroed(stream, more * 16)?;
             // SAFETY: both are memory of ours, of at least that size; the old one is kept for good, as kernels that
             // are under way may use it.
             let status = unsafe {
-                driver::cuMemcpyDtoDAsync_v2(grown, inner.device.hashes, inner.hashes as usize * 16, stream)
+                driver::cuMemcpyDtoDAsync_v2(grown, inner.device.known, inner.known as usize * 16, stream)
             };
             refused(status, "a copy")?;
-            (inner.device.hashes, inner.hashes) = (grown, more);
+            (inner.device.known, inner.known) = (grown, more);
         }
         let entries = (words.len() * 8) as u64;
         let bytes = entries + u64::from(blocks) * 4;
@@ -249,7 +249,7 @@ impl Lane {
             inner.tables[at].memory = (zeroed(stream, more)?, more);
         }
         let memory = inner.tables[at].memory.0;
-        let addresses = (memory, memory + entries, inner.device.hashes);
+        let addresses = (memory, memory + entries, inner.device.known);
         self.kernels.write_table(stream, addresses, &words, ENTRY_WORDS)?;
         let ready = &mut inner.tables[at];
         ready.entry_of_block = memory + entries;

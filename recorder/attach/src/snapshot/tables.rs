@@ -1,4 +1,4 @@
-//! What a lane looks at: its table of watched buffers, and where their hashes lie.
+//! What a lane looks at: its table of watched buffers, and where the fingerprints of their chunks lie.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use twinstep_traces::{AuditRange, BufferId};
 use super::Watched;
 use super::kernels::Look;
 
-/// Chunks that a block of the kernel hashes: 16 groups of threads, 2 chunks each.
+/// Chunks that a block of the kernel looks at: 16 groups of threads, 2 chunks each.
 const CHUNKS_A_BLOCK: u64 = 32;
 
 /// The words of one `Entry` of the kernel.
@@ -23,7 +23,7 @@ pub struct Table {
     pub shared: Vec<bool>,
 }
 
-/// Where the hashes of a buffer's chunks lie, and since when.
+/// Where the fingerprints of a buffer's chunks lie, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     watched: Watched,
@@ -32,7 +32,7 @@ struct Place {
     epoch: u32,
 }
 
-/// Places in a lane's table of hashes.
+/// Places among a lane's fingerprints.
 #[derive(Debug, Default)]
 pub struct Places {
     held: HashMap<BufferId, Place>,
@@ -93,7 +93,7 @@ pub fn part(watched: &[Watched], first_blocks: &[u32], blocks: u32, turn: u32) -
 }
 
 impl Places {
-    /// Hashes that there must be room for.
+    /// Chunks that there must be room for.
     pub fn end(&self) -> u64 {
         self.end
     }

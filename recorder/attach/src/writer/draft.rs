@@ -13,7 +13,8 @@ struct Open {
     label: String,
     name: String,
     stream: u32,
-    position: usize,
+    /// Launches before it.
+    launches: usize,
 }
 
 /// See the module.
@@ -27,8 +28,8 @@ pub(super) struct Draft {
     launches: usize,
     in_step: bool,
     in_request: bool,
-    /// Where the last launch ended.
-    last_launch: usize,
+    /// The first copy from the host to the device since the last launch.
+    prepares: Option<usize>,
 }
 
 impl Draft {
@@ -50,6 +51,10 @@ impl Draft {
         self.launches > 0
     }
 
+    pub(super) fn graph_launches(&self) -> usize {
+        self.graphs.len()
+    }
+
     pub(super) fn begin_step(&mut self) {
         self.in_step = true;
     }
@@ -66,7 +71,11 @@ impl Draft {
         self.items.push(item);
     }
 
-    pub(super) fn copy(&mut self, item: Item) {
+    /// A copy, or a part of one; whether the host writes the device's memory.
+    pub(super) fn copy(&mut self, item: Item, from_host: bool) {
+        if from_host && self.prepares.is_none() {
+            self.prepares = Some(self.items.len());
+        }
         self.items.push(item);
     }
 
@@ -78,21 +87,23 @@ impl Draft {
 
     fn launched(&mut self) {
         self.launches += 1;
-        self.last_launch = self.items.len();
+        self.prepares = None;
     }
 
     fn position(&self) -> u32 {
         self.items.len() as u32
     }
 
+    /// A launch of a graph that was instantiated as `first`: its points have that number, whatever it was changed to
+    /// since, so that those of two steps and of two runs belong together.
     pub(super) fn graph_launch(
         &mut self,
         graph: GraphId,
+        first: GraphId,
         stream: u32,
-        before: Option<Ticket>,
-        after: Option<Ticket>,
+        (before, after): (Option<Ticket>, Option<Ticket>),
     ) {
-        self.graphs.push((graph, self.position(), before, after));
+        self.graphs.push((first, self.position(), before, after));
         self.items.push(Item::GraphLaunch { graph, stream });
         self.launched();
     }
@@ -103,7 +114,7 @@ impl Draft {
             self.points.push((Some(format!("{label}.before")), position, ticket));
         }
         let (label, name) = (label.to_owned(), name.to_owned());
-        self.open.push(Open { label, name, stream, position: position as usize });
+        self.open.push(Open { label, name, stream, launches: self.launches });
     }
 
     /// A bracket in which nothing was recorded stands for its kernels.
@@ -114,10 +125,7 @@ impl Draft {
             return;
         };
         let open = self.open.remove(at);
-        let launched = self.items[open.position..]
-            .iter()
-            .any(|i| matches!(i, Item::Opaque(_) | Item::GraphLaunch { .. }));
-        if !launched {
+        if self.launches == open.launches {
             self.items.push(Item::Opaque(OpaqueLaunch {
                 kernel: open.name,
                 phase: Phase::Forward,
@@ -139,10 +147,7 @@ impl Draft {
     /// What came after the last launch and prepares the next step: everything from the first copy to the device
     /// on. Only where steps are guessed: their end is seen no sooner than the next one's launch.
     pub(super) fn split_tail(&mut self) -> Draft {
-        let tail = self.items[self.last_launch..].iter().position(|item| {
-            matches!(item, Item::Copy { source_address: 0, target_address, .. } if *target_address != 0)
-        });
-        let items = tail.map_or(Vec::new(), |at| self.items.split_off(self.last_launch + at));
+        let items = self.prepares.take().map_or(Vec::new(), |at| self.items.split_off(at));
         Draft { items, in_step: true, ..Draft::default() }
     }
 
@@ -162,7 +167,7 @@ impl Draft {
         self.points.clear();
         self.graphs.clear();
         self.open.clear();
-        (self.launches, self.last_launch) = (0, 0);
+        (self.launches, self.prepares) = (0, None);
     }
 
     pub(super) fn append(&mut self, other: Draft) {
@@ -214,7 +219,8 @@ mod tests {
     }
 
     fn launch(draft: &mut Draft, graph: u32, first: u64) {
-        draft.graph_launch(GraphId(graph), 0, Some(Ticket(first)), Some(Ticket(first + 1)));
+        let tickets = (Some(Ticket(first)), Some(Ticket(first + 1)));
+        draft.graph_launch(GraphId(graph + 10), GraphId(graph), 0, tickets);
     }
 
     #[test]
@@ -269,11 +275,11 @@ mod tests {
             bytes: 1,
         };
         let mut draft = Draft::default();
-        draft.copy(copy(0, 8));
+        draft.copy(copy(0, 8), true);
         launch(&mut draft, 0, 0);
-        draft.copy(copy(8, 0));
-        draft.copy(copy(0, 8));
-        draft.copy(copy(8, 8));
+        draft.copy(copy(8, 0), false);
+        draft.copy(copy(0, 8), true);
+        draft.copy(copy(8, 8), false);
         let next = draft.split_tail();
         assert_eq!((draft.items.len(), next.items.len()), (3, 2));
     }

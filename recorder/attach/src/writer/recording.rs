@@ -10,6 +10,7 @@ use twinstep_traces::{
 };
 
 use super::draft::Point;
+use crate::process;
 use crate::settings::Settings;
 use crate::snapshot::{Changed, Ticket};
 
@@ -128,7 +129,8 @@ impl Recording {
 }
 
 /// Begins the trace of this process under the first of its names that is free, or that an older file has which may
-/// be replaced.
+/// be replaced. The name that the user gave is for the first process that has the device do something: helpers which
+/// look at the driver before are not what the user wants to see.
 ///
 /// # Errors
 /// The last name is refused as well.
@@ -136,6 +138,7 @@ pub(super) fn create(settings: &Settings, run: &RunRecord) -> Result<(PathBuf, R
     let pid = std::process::id();
     let mut suffixes = match settings.rank {
         Some(rank) => vec![format!(".rank{rank}"), format!(".rank{rank}.{pid}")],
+        None if process::first(settings).is_some_and(|first| first != pid) => vec![format!(".{pid}")],
         None => vec![String::new(), format!(".{pid}")],
     };
     // A process that records twice, or a process number that was used before.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use twinstep_traces::{Item, Trace};
 
 use crate::engine::{
-    Run, all_items, alone, attach, codes, engine, files, open, record, steps, twinstep, value,
+    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, files, open, record, steps, twinstep,
+    value,
 };
 
 #[test]
@@ -26,6 +27,26 @@ fn endings_without_a_farewell_leave_a_readable_trace() {
         }
         assert_eq!(run.stderr.contains("not closed"), !whole, "{scenario}: {}", run.stderr);
     }
+}
+
+#[test]
+fn a_program_that_waits_has_all_its_steps_in_the_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "idle-kill", "5"]);
+    let trace = open(folder.path(), "run.twin");
+    assert!(!trace.complete());
+    codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+
+    // One that goes on has as many steps as without the pause.
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "idle", "5"]);
+    let trace = open(folder.path(), "run.twin");
+    let printed: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!((printed.len(), printed[4]), (9, printed[5]), "it reads once more after the pause");
+    let launches = [&printed[..5], &printed[6..]].concat().join("\n");
+    codes_are_as_printed(&trace, "g0.n0.p0", &launches);
+    let numbers: Vec<u32> = steps(&trace).iter().map(|step| step.step).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
@@ -84,6 +105,29 @@ fn a_program_without_cuda_is_told_in_one_line_and_leaves_no_file() {
     assert_eq!(run.stderr, "twinstep: nothing was recorded: the program never initialised CUDA\n");
     assert_eq!(run.status, Some(7));
     assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_trace_without_steps_or_memory_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &["--launches"], ["dlsym", "eager", "3"]);
+    assert!(run.stderr.contains("no step is in it") && run.stderr.contains("r.step()"), "{}", run.stderr);
+    std::fs::write(folder.path().join("watch.toml"), "auto_bytes = 0\n").unwrap();
+    let run = record(folder.path(), &["--force", "--watch", "watch.toml"], ["dlsym", "loop", "3"]);
+    assert!(run.stderr.contains("no memory is in it"), "{}", run.stderr);
+    let run = record(folder.path(), &["--force", "--start-on", "signal"], ["dlsym", "loop", "3"]);
+    assert!(run.stderr.contains("--start-on signal did not come"), "{}", run.stderr);
+    let run = record(folder.path(), &["--force"], ["dlsym", "loop", "3"]);
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_program_whose_main_thread_leaves_first_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["dlsym", "main-leaves", "4"]);
+    assert_eq!(run.status, Some(0));
+    assert_eq!(run.stdout, "still here\n");
+    assert!(open(folder.path(), "run.twin").complete());
 }
 
 #[test]

@@ -40,9 +40,17 @@ fn built() -> &'static Built {
         let soname = "-Wl,-soname,libcuda.so.1";
         compile(&["-shared", "-fPIC", "-O1", "-Wl,-Bsymbolic", soname, "-o", &driver, &source, "-lpthread"]);
         let source = text(stub.join("engine.c"));
-        compile(&["-O1", "-o", &text(folder.join("engine")), &source, "-ldl"]);
+        compile(&["-O1", "-o", &text(folder.join("engine")), &source, "-ldl", "-lpthread"]);
         let linked = text(folder.join("engine-linked"));
-        compile(&["-O1", "-DLINKED", "-o", &linked, &source, &driver, "-ldl"]);
+        compile(&["-O1", "-DLINKED", "-o", &linked, &source, &driver, "-ldl", "-lpthread"]);
+        compile(&[
+            "-std=gnu11",
+            "-O1",
+            "-o",
+            &text(folder.join("moves")),
+            &text(stub.join("moves.c")),
+            "-ldl",
+        ]);
         Built { folder, twinstep: profile.join("twinstep") }
     })
 }
@@ -67,7 +75,12 @@ impl From<Output> for Run {
 
 /// The engine's path for a route.
 pub(crate) fn engine(route: &str) -> PathBuf {
-    built().folder.join(if route == "linked" { "engine-linked" } else { "engine" })
+    let name = match route {
+        "linked" => "engine-linked",
+        moves if moves.starts_with("moves-") => "moves",
+        _ => "engine",
+    };
+    built().folder.join(name)
 }
 
 fn with_driver(command: &mut Command, folder: &Path) -> Command {
@@ -103,7 +116,7 @@ pub(crate) fn record(folder: &Path, options: &[&str], arguments: [&str; 3]) -> R
     // A shell's way to say that a signal ended it.
     let status = plain.status.or(match arguments[1] {
         "abort" => Some(134),
-        "kill" => Some(137),
+        "kill" | "idle-kill" => Some(137),
         _ => None,
     });
     assert_eq!((run.stdout.as_str(), run.status), (plain.stdout.as_str(), status), "{run:#?}");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use twinstep_traces::{BufferId, GraphId, Item};
 
-use crate::engine::{all_items, codes_are_as_printed, open, record, steps};
+use crate::engine::{all_items, codes_are_as_printed, open, points, record, steps, value};
 
 #[test]
 fn memory_is_given_back_and_taken_again_without_a_read_of_what_is_gone() {
@@ -52,4 +52,38 @@ fn a_graph_captured_again_is_another_graph() {
         })
         .collect();
     assert_eq!(lives, ["+0", "0", "0", "0", "-0", "+1", "1", "1", "1"]);
+}
+
+#[test]
+fn a_launch_on_one_device_looks_at_no_other_devices_memory() {
+    // The stub ends a program that has one device read another's memory.
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path(), &[], ["moves-proc", "devices", "5"]);
+    let trace = open(folder.path(), "run.twin");
+    let steps = steps(&trace);
+    assert_eq!(steps.len(), 5);
+    for step in &steps {
+        assert_eq!(
+            points(step),
+            [
+                "step.before",
+                "graph.0.before",
+                "graph.0.after",
+                "graph.1.before",
+                "graph.1.after",
+                "step.after"
+            ]
+        );
+        for graph in 0..2 {
+            let input = value(&trace, step, &format!("graph.{graph}.after"), &format!("g{graph}.n0.p1"));
+            assert!(input.iter().all(|&byte| byte == 0x3f + graph), "step {}", step.step);
+        }
+        let covered: Vec<usize> = step
+            .points
+            .iter()
+            .filter(|point| point.point.starts_with("graph."))
+            .map(|point| trace.covered(point.snapshot).unwrap().len())
+            .collect();
+        assert_eq!(covered, [2; 4], "each its own two buffers");
+    }
 }

@@ -30,6 +30,7 @@ fn a_watch_file_names_parameters() {
     assert!(marks.iter().any(|m| m.contains("`lost`") && m.contains("never found")), "{marks:?}");
     assert!(marks.iter().any(|m| m.contains("`wide`") && m.contains("528 bytes")), "{marks:?}");
     assert!(run.stderr.contains("`lost`"), "{}", run.stderr);
+    assert!(run.stderr.contains("`wide` is not watched"), "{}", run.stderr);
 }
 
 #[test]
@@ -39,6 +40,18 @@ fn a_step_can_end_with_a_kernel() {
     record(folder.path(), &["--watch", "watch.toml"], ["proc", "streams", "4"]);
     let trace = open(folder.path(), "run.twin");
     assert_eq!(steps(&trace).len(), 4);
+}
+
+#[test]
+fn a_rule_for_steps_that_fits_no_graph_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("watch.toml"), "step = \"launch:*nowhere*\"\n").unwrap();
+    let run = record(folder.path(), &["--watch", "watch.toml"], ["proc", "loop", "4"]);
+    assert!(run.stderr.contains("launch:*nowhere*"), "{}", run.stderr);
+    let told = all_items(&open(folder.path(), "run.twin"))
+        .iter()
+        .any(|item| matches!(item, Item::Mark { text } if text.contains("launch:*nowhere*")));
+    assert!(told);
 }
 
 #[test]

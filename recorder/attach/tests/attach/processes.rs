@@ -37,6 +37,15 @@ fn a_child_that_initialises_cuda_itself_has_a_trace_of_its_own() {
 }
 
 #[test]
+fn a_process_that_only_looks_at_the_driver_takes_no_name_and_leaves_no_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "helper", "3"]);
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    assert_eq!(files(folder.path()), ["run.twin"]);
+    assert_eq!(steps(&open(folder.path(), "run.twin")).len(), 3);
+}
+
+#[test]
 fn children_of_a_recorded_process_leave_its_trace_alone() {
     let folder = tempfile::tempdir().unwrap();
     let run = record(folder.path(), &[], ["proc", "fork", "6"]);

@@ -24,6 +24,11 @@ fn mistakes_are_told_before_anything_runs() {
     let run = |options: &[&str]| Run::from(attach(path, options, ["dlsym", "loop", "2"]).output().unwrap());
     refused(run(&["--watch", "watch.toml"]), &["watch.toml:5:9", "no element type `f8`"]);
     refused(run(&["--watch", "none.toml"]), &["none.toml"]);
+    for (name, word) in [("cuda.0", "an allocation of the driver"), ("a\\nb", "control characters")] {
+        let watch = format!("[[watch]]\nname = \"{name}\"\nkernel = \"*\"\nparameter = 0\nshape = [4]\n");
+        std::fs::write(path.join("watch.toml"), watch).unwrap();
+        refused(run(&["--watch", "watch.toml"]), &["watch.toml:2:8", word]);
+    }
     refused(run(&["--ring", "two"]), &["--ring"]);
     refused(run(&["--start-on", "request:0"]), &["request:N"]);
     refused(run(&["--emits", "x"]), &["--check-undisturbed"]);
@@ -38,6 +43,29 @@ fn mistakes_are_told_before_anything_runs() {
     let broken: Run = broken.env("TWINSTEP_ATTACH_LIBRARY", path.join("broken.so")).output().unwrap().into();
     refused(broken, &["cannot be preloaded", "broken.so"]);
     assert_eq!(files(path), ["broken.so", "watch.toml"], "nothing was made");
+}
+
+#[test]
+fn the_hint_of_a_wrong_watch_file_keeps_its_promise() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("watch.toml"), "[[watch]\n").unwrap();
+    let run: Run =
+        attach(folder.path(), &["--watch", "watch.toml"], ["dlsym", "loop", "2"]).output().unwrap().into();
+    assert!(run.stderr.contains("twinstep attach --help"), "{run:#?}");
+    let help: Run = twinstep(folder.path(), &["attach", "--help"]).output().unwrap().into();
+    // The example of the help, as it stands there, is a watch file.
+    let example: Vec<&str> = help
+        .stdout
+        .lines()
+        .skip_while(|line| !line.starts_with("The watch file:"))
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .collect();
+    std::fs::write(folder.path().join("watch.toml"), example.join("\n")).unwrap();
+    let run: Run =
+        attach(folder.path(), &["--watch", "watch.toml"], ["dlsym", "loop", "2"]).output().unwrap().into();
+    assert_eq!(run.status, Some(0), "{example:#?} {run:#?}");
+    assert!(run.stderr.contains("`hidden` of the watch file was never found"), "{run:#?}");
 }
 
 #[test]

@@ -101,6 +101,8 @@ typedef struct Event Event;
 typedef struct Op {
     enum { RUN, COPY, FILL, WRITE, RECORD, WAIT, HOST, GRAPH } kind;
     struct Op *next;
+    struct Op *origin; // of a node of an instantiated graph: the node that the program knows
+    int off;
     Kernel *kernel;
     unsigned grid[3], block[3], shared;
     void *values;      // all parameters, one after another
@@ -109,6 +111,8 @@ typedef struct Op {
     const void *from;
     uint32_t value, element;
     size_t bytes;
+    // Rows and planes of a copy or fill that has several: bytes from one to the next on each side.
+    size_t rows, planes, to_row, to_plane, from_row, from_plane;
     Event *event;
     uint64_t number;
     void (*host)(void *);
@@ -135,12 +139,19 @@ static Stream *defaults[3];
 static Stream *streams_all;
 
 static void run_op(Op *op) {
+    if (op->off) return;
     switch (op->kind) {
     case RUN: op->kernel->run(op->params); break;
-    case COPY: memmove(op->to, op->from, op->bytes); break;
+    case COPY:
+        for (size_t z = 0; z < (op->planes ? op->planes : 1); z++)
+            for (size_t y = 0; y < (op->rows ? op->rows : 1); y++)
+                memmove((char *)op->to + z * op->to_plane + y * op->to_row,
+                        (const char *)op->from + z * op->from_plane + y * op->from_row, op->bytes);
+        break;
     case FILL:
-        for (size_t i = 0; i < op->bytes / op->element; i++)
-            memcpy((char *)op->to + i * op->element, &op->value, op->element);
+        for (size_t y = 0; y < (op->rows ? op->rows : 1); y++)
+            for (size_t i = 0; i < op->bytes / op->element; i++)
+                memcpy((char *)op->to + y * op->to_row + i * op->element, &op->value, op->element);
         break;
     case WRITE: __atomic_store_n((uint32_t *)op->to, op->value, __ATOMIC_RELEASE); break;
     case RECORD:
@@ -257,10 +268,17 @@ static void child(void) {
 __attribute__((constructor)) static void at_load(void) { pthread_atfork(NULL, NULL, child); }
 
 EXPORT CUresult cuDriverGetVersion(int *version) { *version = 12040; return OK; }
-EXPORT CUresult cuCtxGetCurrent(void **context) { *context = (void *)0x77; return initialised ? OK : NOT_INITIALIZED; }
+// Two devices, a context each.
+static __thread int device_now;
+EXPORT CUresult cuCtxGetCurrent(void **context) {
+    *context = (void *)(uintptr_t)(0x77 + device_now);
+    return initialised ? OK : NOT_INITIALIZED;
+}
+EXPORT CUresult cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(uintptr_t)(0x77 + device); return OK; }
+EXPORT CUresult cuCtxSetCurrent(void *context) { device_now = (int)(uintptr_t)context - 0x77; return OK; }
 // Nobody shall compute on it.
 EXPORT CUresult cuDeviceGetCount(int *count) { *count = 0; return OK; }
-EXPORT CUresult cuCtxGetDevice(int *device) { *device = 0; return OK; }
+EXPORT CUresult cuCtxGetDevice(int *device) { *device = device_now; return OK; }
 EXPORT CUresult cuCtxSynchronize(void) { drain_all(); return OK; }
 EXPORT CUresult cuDeviceGetName(char *name, int length, int device) {
     (void)device;
@@ -295,98 +313,19 @@ EXPORT CUresult cuFuncGetParamInfo(void *function, size_t index, size_t *offset,
     return OK;
 }
 
-// Memory ---------------------------------------------------------------------------------------------
+#include "memory.h"
 
-typedef struct Block { CUdeviceptr at; size_t bytes; struct Block *next; } Block;
-static Block *blocks;
-
-static size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
-
-static CUresult take(CUdeviceptr *address, size_t bytes) {
-    if (!initialised) return NOT_INITIALIZED;
-    if (!bytes) return INVALID_VALUE;
-    void *at = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) return OUT_OF_MEMORY;
-    Block *b = malloc(sizeof *b);
-    *b = (Block){(CUdeviceptr)at, bytes, NULL};
-    pthread_mutex_lock(&table);
-    b->next = blocks;
-    blocks = b;
-    pthread_mutex_unlock(&table);
-    *address = b->at;
-    return OK;
-}
-
-static CUresult give(CUdeviceptr address) {
-    CUresult result = INVALID_VALUE;
-    pthread_mutex_lock(&table);
-    for (Block **b = &blocks; *b; b = &(*b)->next)
-        if ((*b)->at == address) {
-            Block *gone = *b;
-            *b = gone->next;
-            munmap((void *)gone->at, pages(gone->bytes));
-            free(gone);
-            result = OK;
-            break;
-        }
-    pthread_mutex_unlock(&table);
-    return result;
-}
-
-EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) { return take(address, bytes); }
-EXPORT CUresult cuMemFree_v2(CUdeviceptr address) { drain_all(); return give(address); }
-EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr address) {
-    for (Block *b = blocks; b; b = b->next)
-        if (address >= b->at && address < b->at + b->bytes) return *base = b->at, *size = b->bytes, OK;
-    return NOT_FOUND;
-}
-static void give_later(void *address) { give((CUdeviceptr)(uintptr_t)address); }
-EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, Stream *s) { (void)s; return take(address, bytes); }
-EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, Stream *s) {
-    return enqueue(s, (Op){.kind = HOST, .host = give_later, .data = (void *)(uintptr_t)address});
-}
-EXPORT CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
-    (void)flags;
-    *address = aligned_alloc(4096, pages(bytes));
-    return *address ? OK : OUT_OF_MEMORY;
-}
-EXPORT CUresult cuMemFreeHost(void *address) { free(address); return OK; }
-EXPORT CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *device, void *host, unsigned flags) {
-    (void)flags;
-    *device = (CUdeviceptr)(uintptr_t)host;
-    return OK;
-}
-// The virtual memory calls.
-EXPORT CUresult cuMemAddressReserve(CUdeviceptr *at, size_t bytes, size_t align, CUdeviceptr wish, uint64_t flags) {
-    (void)align, (void)wish, (void)flags;
-    void *range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    *at = (CUdeviceptr)range;
-    return range == MAP_FAILED ? OUT_OF_MEMORY : OK;
-}
-EXPORT CUresult cuMemAddressFree(CUdeviceptr at, size_t bytes) { return munmap((void *)at, bytes) ? INVALID_VALUE : OK; }
-EXPORT CUresult cuMemCreate(uint64_t *handle, size_t bytes, const void *prop, uint64_t flags) {
-    (void)bytes, (void)prop, (void)flags;
-    *handle = 5;
-    return OK;
-}
-EXPORT CUresult cuMemRelease(uint64_t handle) { (void)handle; return OK; }
-EXPORT CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, uint64_t handle, uint64_t flags) {
-    (void)offset, (void)handle, (void)flags;
-    return mprotect((void *)at, bytes, PROT_READ | PROT_WRITE) ? INVALID_VALUE : OK;
-}
-EXPORT CUresult cuMemSetAccess(CUdeviceptr at, size_t bytes, const void *desc, size_t count) {
-    (void)at, (void)bytes, (void)desc, (void)count;
-    return OK;
-}
-EXPORT CUresult cuMemUnmap(CUdeviceptr at, size_t bytes) {
-    return mmap((void *)at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED;
-}
+// Copies and fills -----------------------------------------------------------------------------------
 
 static CUresult copy(Stream *s, void *to, const void *from, size_t bytes) {
     return enqueue(s, (Op){.kind = COPY, .to = to, .from = from, .bytes = bytes});
 }
 EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, Stream *s) { return copy(s, (void *)to, from, bytes); }
-EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, to, (void *)from, bytes); }
+// What a kernel on one device does to another's memory: the end of the program.
+EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Stream *s) {
+    if (device_with(from) != device_now) fprintf(stderr, "stub: illegal address\n"), abort();
+    return copy(s, to, (void *)from, bytes);
+}
 EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, (void *)to, (void *)from, bytes); }
 EXPORT CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, (void *)to, (void *)from, bytes); }
 static CUresult copy_now(void *to, const void *from, size_t bytes) {
@@ -465,11 +404,23 @@ EXPORT CUresult cuStreamEndCapture(Stream *s, Graph **graph) {
         if (t->capture == *graph) t->capture = NULL;
     return OK;
 }
-// An instantiated graph is a copy of its own.
+// An instantiated graph is a copy of its own, whose nodes remember which of the program's they are.
+static void copy_nodes(Graph *to, Graph *from) {
+    for (size_t i = 0; i < from->count; i++) {
+        Op *own = malloc(sizeof *own);
+        *own = *from->nodes[i];
+        own->origin = from->nodes[i];
+        if (own->kind == GRAPH) {
+            own->graph = calloc(1, sizeof(Graph));
+            copy_nodes(own->graph, from->nodes[i]->graph);
+        }
+        node(to, own);
+    }
+}
 EXPORT CUresult cuGraphInstantiateWithFlags(Graph **exec, Graph *graph, uint64_t flags) {
     (void)flags;
     *exec = calloc(1, sizeof(Graph));
-    for (size_t i = 0; i < graph->count; i++) node(*exec, graph->nodes[i]);
+    copy_nodes(*exec, graph);
     return OK;
 }
 EXPORT CUresult cuGraphInstantiate_v2(Graph **exec, Graph *graph, void **bad, char *log, size_t bytes) {
@@ -494,7 +445,7 @@ EXPORT CUresult cuGraphGetEdges(Graph *graph, Op **from, Op **to, size_t *count)
     return OK;
 }
 EXPORT CUresult cuGraphNodeGetType(Op *op, int *type) {
-    *type = op->kind == RUN ? NODE_KERNEL : op->kind == COPY ? NODE_MEMCPY : op->kind == FILL ? NODE_MEMSET : 3;
+    *type = op->kind == RUN ? NODE_KERNEL : op->kind == COPY ? NODE_MEMCPY : op->kind == FILL ? NODE_MEMSET : op->kind == GRAPH ? 4 : 3;
     return OK;
 }
 EXPORT CUresult cuGraphKernelNodeGetParams_v2(Op *op, KernelParams *out) {
@@ -520,18 +471,23 @@ EXPORT CUresult cuGraphMemcpyNodeGetParams(Op *op, CopyParams *out) {
     if (out->stype == 2) out->sdev = (CUdeviceptr)op->from; else out->shost = op->from;
     if (out->dtype == 2) out->ddev = (CUdeviceptr)op->to; else out->dhost = op->to;
     out->width = op->bytes;
-    out->height = out->depth = 1;
+    out->height = op->rows ? op->rows : 1;
+    out->depth = op->planes ? op->planes : 1;
+    out->spitch = op->from_row, out->dpitch = op->to_row;
+    if (op->from_row) out->sheight = op->from_plane / op->from_row;
+    if (op->to_row) out->dheight = op->to_plane / op->to_row;
     return OK;
 }
 EXPORT CUresult cuGraphMemsetNodeGetParams(Op *op, FillParams *out) {
-    *out = (FillParams){(CUdeviceptr)op->to, 0, op->value, op->element, op->bytes / op->element, 1};
+    size_t rows = op->rows ? op->rows : 1;
+    *out = (FillParams){(CUdeviceptr)op->to, op->to_row, op->value, op->element, op->bytes / op->element, rows};
     return OK;
 }
 
-EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                               unsigned bz, unsigned shared, Stream *s, void **params, void **extra) {
-    (void)extra;
-    Op op = {.kind = RUN, .kernel = k, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared = shared};
+static Op kernel_op(Kernel *k, const unsigned *grid, const unsigned *block, unsigned shared, void **params) {
+    Op op = {.kind = RUN, .kernel = k, .shared = shared};
+    memcpy(op.grid, grid, sizeof op.grid);
+    memcpy(op.block, block, sizeof op.block);
     size_t room = 0;
     for (size_t i = 0; i < k->parameters; i++) room += (k->sizes[i] + 7) / 8 * 8;
     op.values = malloc(room);
@@ -542,8 +498,16 @@ EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz,
         memcpy(op.params[i], params[i], k->sizes[i]);
         at += (k->sizes[i] + 7) / 8 * 8;
     }
-    return enqueue(s, op);
+    return op;
 }
+EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                               unsigned bz, unsigned shared, Stream *s, void **params, void **extra) {
+    (void)extra;
+    return enqueue(s, kernel_op(k, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, params));
+}
+
+#include "rows.h"
+#include "changes.h"
 
 // cuGetProcAddress -----------------------------------------------------------------------------------
 
@@ -558,10 +522,13 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuGetProcAddress", 11030, 0, cuGetProcAddress},
     {"cuDriverGetVersion", 2020, 0, cuDriverGetVersion},
     {"cuCtxSynchronize", 2000, 0, cuCtxSynchronize},
+    {"cuDevicePrimaryCtxRetain", 7000, 0, cuDevicePrimaryCtxRetain},
+    {"cuCtxSetCurrent", 4000, 0, cuCtxSetCurrent},
     {"cuModuleLoadData", 2000, 0, cuModuleLoadData},
     {"cuModuleGetFunction", 2000, 0, cuModuleGetFunction},
     {"cuMemAlloc", 3020, 0, cuMemAlloc_v2},
     {"cuMemFree", 3020, 0, cuMemFree_v2},
+    {"cuGraphNodeGetType", 10000, 0, cuGraphNodeGetType},
     {"cuMemAllocAsync", 11020, 0, cuMemAllocAsync},
     {"cuMemFreeAsync", 11020, 0, cuMemFreeAsync},
     {"cuMemAddressReserve", 10020, 0, cuMemAddressReserve},
@@ -586,13 +553,14 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuStreamWaitEvent", 3020, 0, cuStreamWaitEvent},
     {"cuStreamBeginCapture", 10010, 0, cuStreamBeginCapture_v2},
     {"cuStreamEndCapture", 10000, 0, cuStreamEndCapture},
-    {"cuGraphInstantiate", 12000, 0, cuGraphInstantiateWithFlags},
     {"cuGraphInstantiate", 11000, 0, cuGraphInstantiate_v2},
     {"cuGraphInstantiateWithFlags", 11040, 0, cuGraphInstantiateWithFlags},
     {"cuGraphLaunch", 10000, 1, cuGraphLaunch_ptsz},
     {"cuGraphLaunch", 10000, 0, cuGraphLaunch},
     {"cuGraphExecDestroy", 10000, 0, cuGraphExecDestroy},
     {"cuGraphDestroy", 10000, 0, cuGraphDestroy},
+    ROWS_FUNCTIONS
+    CHANGES_FUNCTIONS
     {"cuLaunchKernel", 4000, 0, cuLaunchKernel},
 };
 

@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ typedef void *Handle;
     f(cuStreamWaitEvent, cuStreamWaitEvent, (Handle, Handle, unsigned)) \
     f(cuStreamBeginCapture, cuStreamBeginCapture_v2, (Handle, int)) \
     f(cuStreamEndCapture, cuStreamEndCapture, (Handle, Handle *)) \
-    f(cuGraphInstantiate, cuGraphInstantiateWithFlags, (Handle *, Handle, uint64_t)) \
+    f(cuGraphInstantiateWithFlags, cuGraphInstantiateWithFlags, (Handle *, Handle, uint64_t)) \
     f(cuGraphLaunch, cuGraphLaunch, (Handle, Handle)) \
     f(cuGraphExecDestroy, cuGraphExecDestroy, (Handle)) \
     f(cuGraphDestroy, cuGraphDestroy, (Handle)) \
@@ -157,7 +158,7 @@ static Handle captured(void (*what)(Handle), Handle on) {
     ok(cuStreamBeginCapture_(on, 0));
     what(on);
     ok(cuStreamEndCapture_(on, &graph));
-    ok(cuGraphInstantiate_(&exec, graph, 0));
+    ok(cuGraphInstantiateWithFlags_(&exec, graph, 0));
     ok(cuGraphDestroy_(graph));
     return exec;
 }
@@ -230,6 +231,13 @@ static void told(int steps) {
     twinstep_mark("all told");
 }
 
+static void *outlive(void *nothing) {
+    // By now the main thread has left.
+    usleep(50000);
+    printf("still here\n");
+    return nothing;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) die("engine ROUTE SCENARIO STEPS");
     const char *scenario = argv[2];
@@ -262,7 +270,33 @@ int main(int argc, char **argv) {
         return 0;
     }
     load(argv[1]);
+    if (!strcmp(scenario, "looks")) {
+        // What compilers do: they ask which device there is.
+        Handle module;
+        ok(cuInit_(0));
+        ok(cuModuleLoadData_(&module, "stub"));
+        return 0;
+    }
+    if (!strcmp(scenario, "main-leaves")) {
+        // Before there is a stream: the stub's have threads of their own, which would keep the process alive.
+        ok(cuInit_(0));
+        pthread_t thread;
+        if (pthread_create(&thread, 0, outlive, 0)) die("no thread");
+        pthread_exit(0);
+    }
     set_up();
+    if (!strcmp(scenario, "helper")) {
+        // A process that only looks at the driver ends before this one has launched anything.
+        usleep(50000);
+        if (!fork()) {
+            execl("/proc/self/exe", argv[0], argv[1], "looks", argv[3], (char *)0);
+            _exit(9);
+        }
+        int status;
+        wait(&status);
+        loop(captured(forward, stream), 0, steps);
+        return status != 0;
+    }
     if (!strcmp(scenario, "told")) {
         told(steps);
         return 0;
@@ -374,6 +408,14 @@ int main(int argc, char **argv) {
         usleep(100000);
         ok(cuGraphLaunch_(exec, stream));
         raise(SIGKILL);
+    }
+    if (!strncmp(scenario, "idle", 4)) {
+        // A program that waits for long, then goes on, or is killed while it waits.
+        usleep(2600000);
+        if (!strcmp(scenario, "idle-kill")) raise(SIGKILL);
+        emit();
+        loop(exec, 0, 3);
+        return 0;
     }
     if (!strcmp(scenario, "forever")) for (;;) loop(exec, 0, 1);
     if (strcmp(scenario, "loop")) die("no such scenario");

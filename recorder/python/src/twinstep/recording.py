@@ -42,7 +42,8 @@ def record(
                 r.step()
 
     ``path``: the trace. Under ``twinstep attach`` the preloaded library writes the file that the
-    command line names, ``path`` may be ``None``, and another one is told in a warning.
+    command line names, ``path`` may be ``None``, and another one is told in a warning. ``None`` in a
+    process that is not attached: a warning, and nothing is recorded.
     ``mode``: how steps run: ``eager``, ``graph``, ``piecewise`` or a word of yours.
     ``model``, ``prompt``: what is compared before two runs are; empty: not compared.
     ``force``: replace a file that exists.
@@ -66,6 +67,12 @@ def _rank() -> Optional[int]:
             if 0 <= rank < 1 << 32:
                 return rank
     return None
+
+
+class _Nothing:
+    """Where nothing is recorded."""
+
+    path = None
 
 
 class Recording:
@@ -99,7 +106,13 @@ class Recording:
         if library is not None:
             self._to: Any = attached.Attached(library, path, mode, model, prompt, notes)
         elif path is None:
-            raise ValueError("record() needs a path: this process is not attached")
+            # A program with these lines in it runs unattached, too.
+            warnings.warn(
+                "nothing is recorded: this process is not attached, and record() was given no path",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            self._to, self._done = _Nothing(), True
         else:
             self._to = Standalone(path, run_record(mode, model, prompt, rank, notes), force, rank or 0)
         _live.add(self)
@@ -214,8 +227,9 @@ class Recording:
 
     @staticmethod
     def _check_name(name: str) -> None:
-        if not isinstance(name, str) or not name or "\0" in name or "@" in name:
-            raise ValueError(f"{name!r} is no name of a buffer: text without @")
+        controls = isinstance(name, str) and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
+        if not isinstance(name, str) or not name or controls or "@" in name:
+            raise ValueError(f"{name!r} is no name of a buffer: text without @ and control characters")
 
     # What happens.
 

@@ -5,13 +5,15 @@
 //! frozen argument if, on the side of a graph, it is the same in all steps, on the other side it changes from step
 //! to step and never falls, it is behind that at the divergent step and not zero, and it was equal, or not in use, in every
 //! step before. A value that differed earlier without any effect is no cause, and one that is ahead of what the
-//! other run passes may be a bound that was meant so.
+//! other run passes may be a bound that was meant so; zero is mostly what is passed where a value is not in use; and
+//! what changes to and fro says less than what grows. A whole parameter of these three forms is possible, no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{GraphId, Item, OpaqueLaunch, Trace};
 
-use super::{Candidate, step_of};
+use super::candidate::Candidate;
+use super::step_of;
 use crate::ReplayError;
 use crate::at::{At, find_index};
 use crate::between::Ran;
@@ -32,7 +34,7 @@ const FOLLOWED_MAX: usize = 4096;
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Frozen {
-    pub(super) candidate: Option<Candidate>,
+    pub(super) candidates: Vec<Candidate>,
     pub(super) evidence: Vec<String>,
 }
 
@@ -263,7 +265,10 @@ pub(super) fn frozen(
         for (slot, (value, whole)) in mine {
             let Some((other, _)) = theirs.get(&slot) else { continue };
             // Structures hold padding and tables that nobody set: follow only what may turn out to be frozen.
-            let behind = |in_graph: bool, own: u64, ahead: u64| in_graph && own != 0 && own < ahead;
+            let parameter = whole && matches!(slot, Slot::Parameter(..));
+            let behind = |in_graph: bool, own: u64, ahead: u64| {
+                in_graph && own != ahead && (parameter || own != 0 && own < ahead)
+            };
             let may_be =
                 behind(x[i].graph.is_some(), value, *other) || behind(y[j].graph.is_some(), *other, value);
             if !may_be || followed.len() == FOLLOWED_MAX {
@@ -302,7 +307,7 @@ pub(super) fn frozen(
             }
         }
     }
-    let mut arguments: BTreeMap<Side, Vec<(String, &Followed)>> = BTreeMap::new();
+    let mut arguments: BTreeMap<(bool, Side), Vec<(String, &Followed)>> = BTreeMap::new();
     let mut said = BTreeSet::new();
     for one in &followed {
         let name = one.slot.name(&one.kernel, one.whole);
@@ -313,36 +318,54 @@ pub(super) fn frozen(
             found.evidence.push(format!("{name} is {value} in A, {other} in B"));
         }
         for side in [Side::A, Side::B] {
-            if is_frozen(one, side, now) {
-                let of_side = arguments.entry(side).or_default();
-                if of_side.iter().all(|(known, _)| *known != name) {
-                    of_side.push((name.clone(), one));
-                }
+            let Some(fits) = is_frozen(one, side, now) else { continue };
+            let of_side = arguments.entry((fits, side)).or_default();
+            if of_side.iter().all(|(known, _)| *known != name) {
+                of_side.push((name.clone(), one));
             }
         }
     }
+    // Of one loop, one run passes by value what the other one does not freeze: both cannot be it.
+    let both = [Side::A, Side::B].iter().all(|&side| arguments.contains_key(&(true, side)));
+    for ((fits, side), named) in arguments {
+        found.candidates.extend(candidate(located, at, now, (fits && !both, side), &named));
+    }
+    Ok(found)
+}
+
+/// The candidate for arguments of one side.
+fn candidate(
+    located: &Located,
+    at: At,
+    now: u32,
+    (fits, side): (bool, Side),
+    named: &[(String, &Followed)],
+) -> Option<Candidate> {
     // A parameter says more than the dimensions that follow from it.
-    let (Some((&side, named)), 1) = (arguments.first_key_value(), arguments.len()) else { return Ok(found) };
-    let Some((name, one)) = named.first() else { return Ok(found) };
-    let Some(&(_, [(value, _), (other, _)])) = one.series.iter().find(|(step, _)| *step == now) else {
-        return Ok(found);
-    };
+    let (name, one) = named.first()?;
+    let &(_, [(value, _), (other, _)]) = one.series.iter().find(|(step, _)| *step == now)?;
     let (mine, theirs) = if side == Side::A { (value, other) } else { (other, value) };
     let graph = one.graphs[usize::from(side == Side::B)];
     let place = graph.map_or(String::new(), |(graph, node)| format!(" (graph {} node {node})", graph.0));
-    found.candidate = Some(Candidate {
+    let doubt = match fits {
+        true => "",
+        false if mine == 0 => "; zero may mean that it is not in use",
+        false if mine > theirs => "; it may be a bound that was meant so",
+        false => "",
+    };
+    Some(Candidate {
         kind: Kind::FrozenArgument,
         side,
         graph: graph.map(|(graph, _)| graph.0),
         node: graph.map(|(_, node)| node),
         buffers: located.differing.clone(),
         arguments: named.iter().map(|(name, _)| name.clone()).collect(),
+        fits,
         text: format!(
             "{name}{place} is {mine} in every step of this run, where the other run passes {theirs} at step {at} and \
-             another value at each step"
+             another value at each step{doubt}"
         ),
-    });
-    Ok(found)
+    })
 }
 
 fn whole_step(trace: &Trace, at: At) -> Result<Vec<Kernel>, ReplayError> {
@@ -351,8 +374,9 @@ fn whole_step(trace: &Trace, at: At) -> Result<Vec<Kernel>, ReplayError> {
     flatten(trace, (0..items).map(|item| Ran { program: step.program, item }))
 }
 
-/// Whether one side keeps a value in a graph that the other one advances, and it first matters at step `now`.
-fn is_frozen(one: &Followed, side: Side, now: u32) -> bool {
+/// Whether one side keeps a value in a graph that the other one advances, and it first matters at step `now`: so that
+/// it fits, or is only possible. `None`: it does not.
+fn is_frozen(one: &Followed, side: Side, now: u32) -> Option<bool> {
     // Steps that ran the kernel outside a graph (a prefill, the steps before the capture) froze nothing.
     let own = |&(step, [a, b]): &(u32, [Seen; 2])| {
         let ((own, in_graph), (other, _)) = if side == Side::A { (a, b) } else { (b, a) };
@@ -370,5 +394,10 @@ fn is_frozen(one: &Followed, side: Side, now: u32) -> bool {
     let before = series.iter().filter(|s| s.0 < now).all(|s| s.1 == s.2);
     // A parameter that is zero is mostly one that is not in use.
     let behind = series.iter().any(|s| s.0 == now && s.1 < s.2 && s.1 != 0);
-    in_graph && constant && rises && several && before && behind
+    if !in_graph || !constant || !several || !before {
+        return None;
+    }
+    let parameter = one.whole && matches!(one.slot, Slot::Parameter(..));
+    let other = series.iter().any(|s| s.0 == now && s.1 != s.2);
+    if rises && behind { Some(true) } else { (parameter && other).then_some(false) }
 }

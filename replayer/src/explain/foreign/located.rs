@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use twinstep_traces::{Item, Trace};
+use twinstep_traces::{BufferId, Item, Trace};
 
 use super::step_of;
 use crate::ReplayError;
@@ -21,6 +21,12 @@ pub(super) struct Located {
     /// What ran in between, on each side.
     pub(super) ran: [Vec<Ran>; 2],
     graphs: [BTreeSet<u32>; 2],
+    /// Buffers that snapshots show to have changed in between, on each side.
+    pub(super) changed: [BTreeSet<BufferId>; 2],
+    /// The first point with a difference is one after something ran.
+    pub(super) after_launch: bool,
+    /// The step record and program item at which it ends, on each side.
+    pub(super) end: [Option<(usize, u32)>; 2],
     /// Names of the buffers that differ there.
     pub(super) differing: Vec<String>,
     /// Whether kernels outside graphs are recorded in these steps, on either side.
@@ -64,6 +70,17 @@ impl Located {
             Some(from) => intervals.ran(from, to).collect::<Vec<Ran>>(),
             None => intervals.list.get(to).map_or(Vec::new(), |b| b.ran.clone()),
         };
+        let changed = |intervals: &Intervals, from: Option<usize>, to: usize| {
+            let from = from.map_or(to, |from| from + 1);
+            let within = intervals.list.iter().take(to + 1).skip(from);
+            within.flat_map(|between| between.changed.keys().copied()).collect::<BTreeSet<BufferId>>()
+        };
+        let changed = [changed(&ia, common.map(|c| c.0), end_a), changed(&ib, common.map(|c| c.1), end_b)];
+        let ends = [(&step, &ia, end_a), (&twin, &ib, end_b)].map(|(step, intervals, end)| {
+            let to = &intervals.list.get(end)?.to;
+            let point = step.points.iter().find(|p| p.snapshot == to.snapshot)?;
+            Some((to.index, point.position))
+        });
         let ran = [ran(&ia, common.map(|c| c.0), end_a), ran(&ib, common.map(|c| c.1), end_b)];
         let (mut graphs, mut launches) = ([BTreeSet::new(), BTreeSet::new()], false);
         for (side, trace) in [a, b].into_iter().enumerate() {
@@ -77,7 +94,8 @@ impl Located {
         }
         let from = common.and_then(|(i, _)| ia.list.get(i)).map(|b| b.to.name());
         let to = ia.list.get(end_a).map_or(String::new(), |b| b.to.name());
-        Ok(Located { from, to, ran, graphs, differing, launches })
+        let after_launch = !point.ends_with(".before");
+        Ok(Located { from, to, ran, graphs, changed, after_launch, end: ends, differing, launches })
     }
 
     /// Numbers of the graphs that one side launched there.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use twinstep_traces::{BufferId, Item, Trace, ViewRecord};
 
-use super::Candidate;
+use super::candidate::Candidate;
 use crate::ReplayError;
 use crate::between::{Intervals, Ran};
 use crate::checks::bindings::range;
@@ -121,6 +121,7 @@ pub(super) fn unwritten(a: &Trace, b: &Trace, located: &Located) -> Result<Optio
             node: None,
             buffers: located.differing.clone(),
             arguments: Vec::new(),
+            fits: true,
             text: format!(
                 "nothing that this run launches has an address within {names} or copies there{read}, and no step of \
                  it changes what is there; the other run copies there"
@@ -131,7 +132,7 @@ pub(super) fn unwritten(a: &Trace, b: &Trace, located: &Located) -> Result<Optio
 }
 
 /// The buffer of a name that has one allocation.
-fn only(trace: &Trace, name: &str) -> Option<BufferId> {
+pub(super) fn only(trace: &Trace, name: &str) -> Option<BufferId> {
     let mut of_name = (0..).zip(trace.buffers()).filter(|(_, b)| b.name == name).map(|(id, _)| BufferId(id));
     of_name.next().filter(|_| of_name.next().is_none())
 }

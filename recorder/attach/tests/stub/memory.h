@@ -1,0 +1,97 @@
+// Of the stub driver: memory, mapped and unmapped for real.
+
+typedef struct Block { CUdeviceptr at; size_t bytes; int device; struct Block *next; } Block;
+static Block *blocks;
+
+static size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
+static CUresult take(CUdeviceptr *address, size_t bytes) {
+    if (!initialised) return NOT_INITIALIZED;
+    if (!bytes) return INVALID_VALUE;
+    void *at = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return OUT_OF_MEMORY;
+    Block *b = malloc(sizeof *b);
+    *b = (Block){(CUdeviceptr)at, bytes, device_now, NULL};
+    pthread_mutex_lock(&table);
+    b->next = blocks;
+    blocks = b;
+    pthread_mutex_unlock(&table);
+    *address = b->at;
+    return OK;
+}
+
+static CUresult give(CUdeviceptr address) {
+    CUresult result = INVALID_VALUE;
+    pthread_mutex_lock(&table);
+    for (Block **b = &blocks; *b; b = &(*b)->next)
+        if ((*b)->at == address) {
+            Block *gone = *b;
+            *b = gone->next;
+            munmap((void *)gone->at, pages(gone->bytes));
+            free(gone);
+            result = OK;
+            break;
+        }
+    pthread_mutex_unlock(&table);
+    return result;
+}
+
+EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) { return take(address, bytes); }
+EXPORT CUresult cuMemFree_v2(CUdeviceptr address) { drain_all(); return give(address); }
+EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr address) {
+    for (Block *b = blocks; b; b = b->next)
+        if (address >= b->at && address < b->at + b->bytes) return *base = b->at, *size = b->bytes, OK;
+    return NOT_FOUND;
+}
+// Memory that is nobody's own is the calling thread's.
+static int device_with(CUdeviceptr address) {
+    for (Block *b = blocks; b; b = b->next)
+        if (address >= b->at && address < b->at + b->bytes) return b->device;
+    return device_now;
+}
+EXPORT CUresult cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address) {
+    if (attribute != 9) return INVALID_VALUE;
+    *(int *)data = device_with(address);
+    return OK;
+}
+static void give_later(void *address) { give((CUdeviceptr)(uintptr_t)address); }
+EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, Stream *s) { (void)s; return take(address, bytes); }
+EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, Stream *s) {
+    return enqueue(s, (Op){.kind = HOST, .host = give_later, .data = (void *)(uintptr_t)address});
+}
+EXPORT CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
+    (void)flags;
+    *address = aligned_alloc(4096, pages(bytes));
+    return *address ? OK : OUT_OF_MEMORY;
+}
+EXPORT CUresult cuMemFreeHost(void *address) { free(address); return OK; }
+EXPORT CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *device, void *host, unsigned flags) {
+    (void)flags;
+    *device = (CUdeviceptr)(uintptr_t)host;
+    return OK;
+}
+// The virtual memory calls.
+EXPORT CUresult cuMemAddressReserve(CUdeviceptr *at, size_t bytes, size_t align, CUdeviceptr wish, uint64_t flags) {
+    (void)align, (void)wish, (void)flags;
+    void *range = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *at = (CUdeviceptr)range;
+    return range == MAP_FAILED ? OUT_OF_MEMORY : OK;
+}
+EXPORT CUresult cuMemAddressFree(CUdeviceptr at, size_t bytes) { return munmap((void *)at, bytes) ? INVALID_VALUE : OK; }
+EXPORT CUresult cuMemCreate(uint64_t *handle, size_t bytes, const void *prop, uint64_t flags) {
+    (void)bytes, (void)prop, (void)flags;
+    *handle = 5;
+    return OK;
+}
+EXPORT CUresult cuMemRelease(uint64_t handle) { (void)handle; return OK; }
+EXPORT CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, uint64_t handle, uint64_t flags) {
+    (void)offset, (void)handle, (void)flags;
+    return mprotect((void *)at, bytes, PROT_READ | PROT_WRITE) ? INVALID_VALUE : OK;
+}
+EXPORT CUresult cuMemSetAccess(CUdeviceptr at, size_t bytes, const void *desc, size_t count) {
+    (void)at, (void)bytes, (void)desc, (void)count;
+    return OK;
+}
+EXPORT CUresult cuMemUnmap(CUdeviceptr at, size_t bytes) {
+    return mmap((void *)at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED;
+}

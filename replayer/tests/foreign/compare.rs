@@ -1,0 +1,218 @@
+//! Two runs of another engine beside each other, a control run, and what changed when.
+
+use twinstep_replayer::{HistoryOptions, Kind, ReplayError, StepState, diff, diff_with, history};
+use twinstep_traces::{DType, Trace};
+
+use crate::engine::talker::{Mistake, Plan};
+use crate::engine::{Arg, Engine, Kernel, Memory};
+use crate::{eager_with_launches, evidence, run, verdict, why};
+
+#[test]
+fn a_control_run_that_says_something_else() {
+    let a = run("eager", Mistake::None);
+    // Its codes are others from step 4 on: what differs from then on is no measure.
+    let control = run("eager", Mistake::Rebound);
+    let with = diff_with(&a, &run("eager", Mistake::Rebound), &[], Some(&control)).unwrap();
+    assert!(with.same() && !with.identical, "{:?}", with.first);
+    let told = with.control.unwrap();
+    assert_eq!(told.notes, ["the control run says something else from step 4 on"]);
+    assert!(told.noisy.iter().any(|n| n.buffer == "last_codes" && n.since == "4" && n.greatest.is_none()));
+    // An element of integers in which it does not differ is no noise at any time.
+    let skipped = diff_with(&a, &run("graph", Mistake::Skipped), &[], Some(&control)).unwrap();
+    assert_eq!(skipped.first.map(|f| (f.step, f.buffer)), Some((5, "seq_len".to_owned())));
+    // Before it, all that differs counts; what is no number is no noise.
+    let early = run("graph", Mistake::FrozenLength);
+    assert_eq!(diff_with(&a, &early, &[], Some(&control)).unwrap().first.unwrap().step, 2);
+    let noisy = run("eager", Mistake::Off(100));
+    let no_number = run("eager", Mistake::NotANumber);
+    assert_eq!(diff_with(&a, &no_number, &[], Some(&noisy)).unwrap().first.unwrap().step, 5);
+    // Another mode is no second run, and is said; nothing in common is an error.
+    let notes = |control: &Trace| diff_with(&a, &a, &[], Some(control)).unwrap().control.unwrap().notes;
+    assert_eq!(notes(&a), [""; 0]);
+    let said = "A ran in mode \"eager\", the control in \"graph\": it is no second run of A's mode";
+    assert_eq!(notes(&run("graph", Mistake::None)), [said]);
+    let other = Plan { requests: vec![("z", vec![1])], ..Plan::new("eager", Mistake::None) }.record();
+    let error = diff_with(&a, &a, &[], Some(&other)).unwrap_err();
+    assert!(
+        matches!(&error, ReplayError::NotComparable(why) if why.contains("they have no step in common")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_control_run_tells_noise_apart() {
+    let [a, a2, b] = [1, 2, 3].map(|seed| run("eager", Mistake::Noise(seed)));
+    let without = diff(&a, &b, &[]).unwrap();
+    assert!(!without.same() && without.control.is_none());
+    let with = diff_with(&a, &b, &[], Some(&a2)).unwrap();
+    assert!(with.same() && !with.identical && with.first.is_none());
+    let states: Vec<StepState> = with.steps.iter().map(|s| s.state).collect();
+    let (before, after) = (&states[..4], &states[4..]);
+    assert!(before.iter().all(|s| *s == StepState::Identical), "{states:?}");
+    assert!(after.iter().all(|s| *s == StepState::Noise), "{states:?}");
+    assert_eq!(with.control.as_ref().unwrap().noisy[0].buffer, "logits");
+    assert_eq!(why(&a, &b, Some(&a2)).verdict.kind, Kind::Noise);
+    // What the control does not show is a divergence, and the noise beside it is not what is named.
+    let wrong = run("graph", Mistake::Stray);
+    let with = diff_with(&a, &wrong, &[], Some(&a2)).unwrap();
+    assert!(!with.same());
+    let step = with.steps.iter().find(|s| s.state == StepState::Diverged).unwrap();
+    assert!(step.step == 5 && step.differing.contains(&"kv".to_owned()), "{:?}", step.differing);
+    assert_eq!(with.first.as_ref().unwrap().step, 5);
+    let report = why(&a, &wrong, Some(&a2));
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)));
+    assert!(!report.verdict.text.contains("--control"), "{}", report.verdict.text);
+    // An equal control makes no noise of anything.
+    let equal = run("eager", Mistake::Noise(1));
+    assert!(!diff_with(&a, &b, &[], Some(&equal)).unwrap().same());
+    // A noisy buffer is noisy from its first difference on, and only up to twice as much.
+    let early = Plan { steps: 4, ..Plan::new("eager", Mistake::Noise(2)) }.record();
+    let short = diff_with(&a, &b, &[], Some(&early)).unwrap();
+    assert!(!short.same(), "the control shows no noise up to step 4");
+    assert!(short.control.unwrap().notes.iter().any(|n| n.contains("lacks step 5")));
+}
+
+#[test]
+fn differences_just_beyond_noise() {
+    let [a, control, within, beyond] = [0, 100, 199, 201].map(|off| run("eager", Mistake::Off(off)));
+    let report = why(&a, &within, Some(&control));
+    assert_eq!(verdict(&report), (Kind::Noise, None, Some(5)), "{}", report.verdict.text);
+    let report = why(&a, &beyond, Some(&control));
+    assert_eq!(verdict(&report), (Kind::Unknown, None, Some(5)), "{}", report.verdict.text);
+    let said = "A differs from its control run as well (logits), but in less than from B";
+    assert_eq!(evidence(&report, "control"), [said]);
+    assert_eq!(report.first.unwrap().buffer, "logits");
+    // The other way round as well, and no noise in a buffer in which the control has none.
+    assert_eq!(why(&within, &a, Some(&run("eager", Mistake::Off(98)))).verdict.kind, Kind::Noise);
+    assert_eq!(why(&a, &run("graph", Mistake::Stray), Some(&control)).verdict.kind, Kind::Unknown);
+}
+
+#[test]
+fn requests_are_matched_by_id_then_prompt_then_number() {
+    let plan = |requests: &[(&'static str, Vec<u32>)]| {
+        Plan { requests: requests.to_vec(), steps: 4, ..Plan::new("eager", Mistake::None) }.record()
+    };
+    let (p, q) = (vec![5, 6, 7], vec![9, 1]);
+    let a = plan(&[("x", p.clone()), ("y", q.clone())]);
+    let swapped = plan(&[("y", q.clone()), ("x", p.clone())]);
+    assert!(diff(&a, &swapped, &[]).unwrap().steps.iter().all(|s| s.state == StepState::Identical));
+    // Without ids the prompt decides.
+    let (m, n) = (plan(&[("", p.clone()), ("", q.clone())]), plan(&[("", q.clone()), ("", p.clone())]));
+    assert!(diff(&m, &n, &[]).unwrap().identical);
+    // Another id, and another prompt: nothing of it is on both sides.
+    let other = plan(&[("z", vec![3, 3, 3])]);
+    let report = diff(&a, &other, &[]).unwrap();
+    assert!(report.steps.iter().all(|s| matches!(s.state, StepState::OnlyA | StepState::OnlyB)));
+    // Nothing but numbers.
+    let (m, n) = (plan(&[("", vec![])]), plan(&[("", vec![])]));
+    assert!(diff(&m, &n, &[]).unwrap().identical);
+    // A mistake in a request that has another number in the other run is found at its place.
+    let wrong = Plan { requests: vec![("x", p), ("y", q)], steps: 6, ..Plan::new("graph", Mistake::Partial) };
+    let right = Plan { requests: wrong.requests.iter().rev().cloned().collect(), ..wrong.clone() };
+    let (wrong, right) = (wrong.record(), Plan { mistake: Mistake::None, ..right }.record());
+    let report = diff(&right, &wrong, &[]).unwrap();
+    let first = report.first.unwrap();
+    assert_eq!((first.request, first.request_b, first.step), (2, Some(1), 5));
+}
+
+#[test]
+fn ranks_are_not_mixed() {
+    let of = |rank| Plan { rank, steps: 3, ..Plan::new("eager", Mistake::None) }.record();
+    let error = diff(&of(0), &of(1), &[]).unwrap_err();
+    assert!(
+        matches!(&error, ReplayError::NotComparable(what) if what.contains("the rank differs: 0 in A, 1 in B"))
+    );
+    assert!(diff(&of(1), &of(1), &[]).unwrap().identical);
+}
+
+#[test]
+fn history_says_between_which_points_bytes_changed() {
+    let trace = run("graph", Mistake::None);
+    let report =
+        history(&trace, "logits[1]", "5".parse().unwrap(), HistoryOptions { after: true, limit: 2 }).unwrap();
+    let changes = report.changes.unwrap();
+    assert_eq!(changes.len(), 2);
+    assert_eq!(
+        (changes[0].after.as_str(), changes[0].before.as_str()),
+        ("step.before of step 5", "step.after of step 5")
+    );
+    assert_eq!(changes[0].ran, ["graph 0 (decode)"]);
+    assert_eq!(
+        changes[0].candidates,
+        [
+            "graph 0 node 3 sm90_head binds it as parameter 1 (access unknown)",
+            "graph 0 node 4 sm90_sample binds it as parameter 0 (access unknown)",
+        ]
+    );
+    // From before the step: the change of the step before.
+    let report = history(&trace, "logits[1]", "5".parse().unwrap(), HistoryOptions::default()).unwrap();
+    assert_eq!(report.changes.unwrap()[0].before, "step.after of step 4");
+    let names: Vec<&str> = report.groups[0].writers.iter().map(|w| w.name.as_str()).collect();
+    assert!(names.contains(&"graph 0 node 4 (sm90_sample)"), "{names:?}");
+}
+
+/// A loop in brackets whose results lie where an earlier run left something; from step `wrong` on they are others.
+fn over_old_results(left_over: f32, wrong: u32) -> Trace {
+    fn forward(memory: &mut Memory, args: &[u64]) {
+        memory.set_f32(args[0], 0, args[1] as f32);
+    }
+    let mut e = Engine::new("graph", 0x7f10_0000_0000, 0);
+    e.launches = true;
+    let (_, results) = e.segment(1024, None);
+    e.watch("logits", DType::F32, 16, results);
+    e.memory.set_f32(results, 0, left_over);
+    e.end_set_up();
+    e.request(1, "r", &[1]);
+    for step in 1..=4 {
+        e.begin(1, step);
+        e.point("forward.before");
+        let value = step as i32 + if step >= wrong { 100 } else { 0 };
+        let args = vec![Arg::Pointer(results), Arg::I32(value)];
+        e.launch(&Kernel { name: "forward".into(), args, grid: 1, effect: forward });
+        e.point("forward.after");
+        e.end();
+    }
+    e.finish()
+}
+
+#[test]
+fn what_memory_held_before_a_request_is_no_difference() {
+    let (clean, dirty) = (over_old_results(0.0, 9), over_old_results(7.0, 9));
+    let report = diff(&clean, &dirty, &[]).unwrap();
+    assert!(report.identical, "{:?}", report.first);
+    // What the first step leaves is compared, and so is what later steps are given.
+    for wrong in [1, 3] {
+        let report = diff(&clean, &over_old_results(7.0, wrong), &[]).unwrap();
+        let first = report.first.unwrap();
+        assert_eq!(
+            (first.step, first.point.as_str(), first.a.to_string()),
+            (wrong, "forward.after", wrong.to_string())
+        );
+    }
+}
+
+#[test]
+fn the_first_buffer_is_the_one_that_is_computed_first() {
+    let names = |a: &Trace, b: &Trace| {
+        let report = diff(a, b, &[]).unwrap();
+        let step = report.steps.iter().find(|s| s.state == StepState::Diverged).unwrap();
+        assert_eq!(report.first.as_ref().unwrap().buffer, step.differing[0]);
+        step.differing.clone()
+    };
+    let clean =
+        [run("eager", Mistake::None), eager_with_launches(Mistake::None), run("graph", Mistake::None)];
+    // `last_codes` is the graph's first operand and its last result: the sampler's, after the logits.
+    let wrong = run("graph", Mistake::Partial);
+    for clean in &clean {
+        assert_eq!(names(clean, &wrong), ["logits", "last_codes"]);
+        assert_eq!(names(&wrong, clean), ["logits", "last_codes"]);
+    }
+    let wrong = run("graph", Mistake::FrozenLength);
+    assert_eq!(names(&clean[1], &wrong), ["hidden", "kv", "mlp_out", "logits", "last_codes"]);
+}
+
+#[test]
+fn a_run_without_steps_has_the_rank_that_its_notes_tell() {
+    let trace = Engine::new("graph", 0x7f10_0000_0000, 3).finish();
+    assert_eq!((trace.step_count(), twinstep_replayer::rank(&trace).unwrap()), (0, 3));
+}
