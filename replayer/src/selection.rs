@@ -117,7 +117,7 @@ pub(crate) fn resolve(trace: &Trace, step: &StepRecord, name: &str) -> Result<Bu
 }
 
 /// As [`resolve`]; of several generations one that the snapshot covers is meant.
-fn resolve_at(
+pub(crate) fn resolve_at(
     trace: &Trace,
     step: &StepRecord,
     snapshot: Option<SnapshotId>,

@@ -7,7 +7,7 @@ use twinstep_traces::{BufferRecord, SnapshotId, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::number::Number;
-use crate::selection::resolve;
+use crate::selection::resolve_at;
 use crate::value::Value;
 
 /// What is computed.
@@ -80,7 +80,7 @@ impl StatisticOf {
         snapshot: SnapshotId,
         row: u32,
     ) -> Result<Option<Number>, ReplayError> {
-        let id = resolve(trace, step, &self.buffer)?;
+        let id = resolve_at(trace, step, Some(snapshot), &self.buffer)?;
         let Some(buffer) = trace.buffer(id) else { return Ok(None) };
         let Some(bytes) = trace.read_buffer(snapshot, id)? else { return Ok(None) };
         let part = if has_rows(trace, buffer) {

@@ -10,6 +10,8 @@ use twinstep_traces::*;
 
 #[path = "assertion/boundaries.rs"]
 mod boundaries;
+#[path = "assertion/places.rs"]
+mod places;
 
 /// One buffer with its bytes after each step.
 #[derive(Clone)]
@@ -50,6 +52,17 @@ struct Run {
     launches_graph: bool,
     /// Of the batch, which every request occupies.
     row: u32,
+    rank: u32,
+    /// Of another engine, with these ids of its requests.
+    ids: Option<Vec<&'static str>>,
+    /// Whether values go on from request to request.
+    in_turn: bool,
+    /// Whether the first step launches a graph.
+    graph_in_prefill: bool,
+    /// Whether a codec section follows each request.
+    codec: bool,
+    /// What the first buffer holds before each step, where that is recorded.
+    before: Vec<Vec<u8>>,
     buffers: Vec<Buffer>,
 }
 
@@ -62,13 +75,20 @@ fn run(buffers: &[Buffer]) -> Run {
         closed: true,
         launches_graph: false,
         row: 0,
+        rank: 0,
+        ids: None,
+        in_turn: false,
+        graph_in_prefill: false,
+        codec: false,
+        before: vec![],
         buffers: buffers.to_vec(),
     }
 }
 
 impl Run {
     fn bytes(&self) -> Vec<u8> {
-        let record = RunRecord { mode: self.mode.into(), rows: self.rows, ..RunRecord::default() };
+        let notes = self.ids.iter().map(|_| ("engine".to_owned(), "foreign".to_owned())).collect();
+        let record = RunRecord { mode: self.mode.into(), rows: self.rows, notes, ..RunRecord::default() };
         let mut writer = TraceWriter::new(MemoryStorage::default(), &record).unwrap();
         let ids: Vec<BufferId> = self
             .buffers
@@ -100,32 +120,50 @@ impl Run {
         let launch = Program { items: vec![Item::GraphLaunch { graph: GraphId(0), stream: 0 }] };
         let launch = writer.add_program(&launch).unwrap();
         for request in 1..=self.requests {
-            let (text, prompt) = (String::new(), vec![]);
-            writer.add_request(&RequestRecord { request, text, prompt, row: self.row }).unwrap();
-            for step in 1..=self.steps {
+            let text = self.ids.as_ref().map_or("", |ids| ids[request as usize - 1]).to_owned();
+            writer.add_request(&RequestRecord { request, text, prompt: vec![], row: self.row }).unwrap();
+            for step in 1..=self.steps + u32::from(self.codec) {
+                let number =
+                    step as usize - 1 + if self.in_turn { (request - 1) * self.steps } else { 0 } as usize;
+                let mut points = Vec::new();
+                if let Some(bytes) = self.before.get(number).or(self.before.last()) {
+                    let piece = ChangedChunks { buffer: ids[0], first_chunk: 0, bytes };
+                    let snapshot = writer.snapshot(&ids[..1], &[piece], &[]).unwrap();
+                    points.push(PointRecord { point: "step.before".into(), position: 0, snapshot });
+                }
                 let pieces: Vec<ChangedChunks<'_>> = self
                     .buffers
                     .iter()
                     .zip(&ids)
-                    .filter(|(b, _)| !b.after.is_empty())
-                    .map(|(b, &buffer)| {
-                        let bytes = b.after.get(step as usize - 1).or(b.after.last()).unwrap();
-                        ChangedChunks { buffer, first_chunk: 0, bytes }
+                    .filter_map(|(b, &buffer)| {
+                        let bytes = b.after.get(number).or(b.after.last())?;
+                        // Nothing where there are elements: not known at this step.
+                        let known = !bytes.is_empty() || b.shape.contains(&0);
+                        known.then_some(ChangedChunks { buffer, first_chunk: 0, bytes })
                     })
                     .collect();
                 let covered: Vec<BufferId> = pieces.iter().map(|p| p.buffer).collect();
                 let snapshot = writer.snapshot(&covered, &pieces, &[]).unwrap();
+                points.push(PointRecord { point: "step.after".into(), position: 0, snapshot });
                 let decode = step > 1;
+                let launches = if decode { self.launches_graph } else { self.graph_in_prefill };
+                let kind = match (decode, step > self.steps) {
+                    (_, true) => StepKind::Codec,
+                    (true, _) => StepKind::Decode,
+                    (false, _) => StepKind::Prefill,
+                };
+                let program = if launches { launch } else { empty };
+                let (host_writes, host_reads) = (vec![], vec![]);
                 writer
                     .commit_step(&StepRecord {
-                        kind: if decode { StepKind::Decode } else { StepKind::Prefill },
+                        kind,
                         request,
                         step,
-                        rank: 0,
-                        program: if decode && self.launches_graph { launch } else { empty },
-                        host_writes: vec![],
-                        host_reads: vec![],
-                        points: vec![PointRecord { point: "step.after".into(), position: 0, snapshot }],
+                        rank: self.rank,
+                        program,
+                        host_writes,
+                        host_reads,
+                        points,
                     })
                     .unwrap();
             }
@@ -375,6 +413,9 @@ fn nothing_passes_by_accident() {
     };
     assert!(judge(&eager, &good, "").passes);
     fails(&eager, &Run { closed: false, ..good.clone() }, "complete", "require_complete = false");
+    fails(&Run { closed: false, ..eager.clone() }, &good, "complete", "require_complete = false");
+    let prefill = Run { launches_graph: false, graph_in_prefill: true, ..good.clone() };
+    fails(&eager, &prefill, "graph", "require_graph = false");
     fails(&eager, &Run { launches_graph: false, ..good.clone() }, "graph", "require_graph = false");
     fails(&Run { mode: "piecewise", ..eager.clone() }, &good, "graph", "require_graph = false");
     fails(&Run { steps: 1, ..eager.clone() }, &Run { steps: 1, ..eager.clone() }, "steps", "min_steps = 1");
