@@ -302,9 +302,11 @@ fn compare_step(
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
-        if is_left_over(a, step, point)? {
-            continue;
-        }
+        let touched_a = touched(a, step, point)?;
+        let touched_b = match twin.points.iter().find(|p| p.point == point.point) {
+            Some(point) => touched(b, twin, point)?,
+            None => None,
+        };
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
@@ -312,6 +314,12 @@ fn compare_step(
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
             let Some(twin_id) = pairing.of(id) else { continue };
+            if let (Some(mine), Some(theirs)) = (&touched_a, &touched_b)
+                && !mine.contains(&id)
+                && !theirs.contains(&twin_id)
+            {
+                continue;
+            }
             if b.covers(other, twin_id)?
                 && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))?
             {
@@ -385,17 +393,30 @@ fn since(
     order(trace, items, &trace.covered(point.snapshot)?, differing)
 }
 
-/// Whether a point only shows what another engine's memory holds from before a request, as nothing of its first step
-/// was launched yet: warm-up runs and earlier requests leave other things. What of it matters shows after the step.
-fn is_left_over(trace: &Trace, step: &StepRecord, point: &PointRecord) -> Result<bool, ReplayError> {
+/// At a point of another engine's first step of a request before its end: what was launched, copied and filled of that
+/// step until then has addresses of. The rest is left over from warm-up runs and earlier requests, which leave other
+/// things in two runs; what of it matters shows after the step. `None` at all other points.
+fn touched(
+    trace: &Trace,
+    step: &StepRecord,
+    point: &PointRecord,
+) -> Result<Option<BTreeSet<BufferId>>, ReplayError> {
     let first = step.kind == StepKind::Prefill || step.step == 1;
     let later = step.points.iter().any(|p| p.point == "step.after" && p.snapshot != point.snapshot);
     if !(first && later && point.point != "step.after" && is_foreign(trace.run())) {
-        return Ok(false);
+        return Ok(None);
     }
-    let items = &trace.program(step.program)?.items;
-    let launch = items.iter().position(|item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. }));
-    Ok(launch.map_or(point.point == "step.before", |at| point.position as usize <= at))
+    let program = trace.program(step.program)?;
+    let mut touched = BTreeSet::new();
+    for item in program.items.iter().take(point.position as usize) {
+        touched.extend(item.buffers());
+        if let Item::GraphLaunch { graph, .. } = item
+            && let Some(graph) = trace.graph(*graph)
+        {
+            touched.extend(trace.program(graph.program)?.items.iter().flat_map(Item::buffers));
+        }
+    }
+    Ok(Some(touched))
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

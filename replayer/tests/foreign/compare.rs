@@ -152,7 +152,11 @@ fn history_says_between_which_points_bytes_changed() {
 }
 
 /// A loop in brackets whose results lie where an earlier run left something; from step `wrong` on they are others.
-fn over_old_results(left_over: f32, wrong: u32) -> Trace {
+/// Each step first launches a kernel that has the address of its results (`Some(true)`) or of something else.
+fn over_old_results(left_over: f32, wrong: u32, prepares: Option<bool>) -> Trace {
+    fn prepare(memory: &mut Memory, args: &[u64]) {
+        let _ = memory.f32(args[0], 0);
+    }
     fn forward(memory: &mut Memory, args: &[u64]) {
         memory.set_f32(args[0], 0, args[1] as f32);
     }
@@ -160,11 +164,17 @@ fn over_old_results(left_over: f32, wrong: u32) -> Trace {
     e.launches = true;
     let (_, results) = e.segment(1024, None);
     e.watch("logits", DType::F32, 16, results);
+    let (_, other) = e.segment(1024, None);
+    e.watch("codes", DType::F32, 16, other);
     e.memory.set_f32(results, 0, left_over);
     e.end_set_up();
     e.request(1, "r", &[1]);
     for step in 1..=4 {
         e.begin(1, step);
+        if let Some(results_too) = prepares {
+            let args = vec![Arg::Pointer(if results_too { results } else { other })];
+            e.launch(&Kernel { name: "prepare".into(), args, grid: 1, effect: prepare });
+        }
         e.point("forward.before");
         let value = step as i32 + if step >= wrong { 100 } else { 0 };
         let args = vec![Arg::Pointer(results), Arg::I32(value)];
@@ -177,12 +187,22 @@ fn over_old_results(left_over: f32, wrong: u32) -> Trace {
 
 #[test]
 fn what_memory_held_before_a_request_is_no_difference() {
-    let (clean, dirty) = (over_old_results(0.0, 9), over_old_results(7.0, 9));
-    let report = diff(&clean, &dirty, &[]).unwrap();
-    assert!(report.identical, "{:?}", report.first);
+    let of = |left_over, wrong| over_old_results(left_over, wrong, None);
+    let clean = of(0.0, 9);
+    for prepares in [None, Some(false)] {
+        let (clean, dirty) = (over_old_results(0.0, 9, prepares), over_old_results(7.0, 9, prepares));
+        let report = diff(&clean, &dirty, &[]).unwrap();
+        assert!(report.identical, "{:?}", report.first);
+    }
+    // What the step was at before the point is no left-over.
+    let prepared = |left_over| over_old_results(left_over, 9, Some(true));
+    for (a, b) in [(prepared(0.0), prepared(7.0)), (prepared(0.0), of(7.0, 9)), (of(0.0, 9), prepared(7.0))] {
+        let first = diff(&a, &b, &[]).unwrap().first.unwrap();
+        assert_eq!((first.step, first.point.as_str()), (1, "forward.before"));
+    }
     // What the first step leaves is compared, and so is what later steps are given.
     for wrong in [1, 3] {
-        let report = diff(&clean, &over_old_results(7.0, wrong), &[]).unwrap();
+        let report = diff(&clean, &of(7.0, wrong), &[]).unwrap();
         let first = report.first.unwrap();
         assert_eq!(
             (first.step, first.point.as_str(), first.a.to_string()),
