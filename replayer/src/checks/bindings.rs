@@ -157,7 +157,7 @@ impl Bindings {
 }
 
 /// Whether a buffer is memory that the driver gave out and nobody named.
-pub(super) fn is_unnamed(name: &str) -> bool {
+pub(crate) fn is_unnamed(name: &str) -> bool {
     name.strip_prefix("cuda.").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 

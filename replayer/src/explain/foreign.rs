@@ -11,6 +11,7 @@ mod copies;
 mod dispatch;
 mod located;
 mod next;
+mod slice;
 mod unwritten;
 
 use std::collections::BTreeSet;

@@ -397,3 +397,81 @@ fn copies_that_one_run_lacks() {
         assert_eq!(verdict(&report), (Kind::Unknown, None, Some(3)), "{words}: {}", report.verdict.text);
     }
 }
+
+/// A loop that reads a row of a table by the host's position, eager or from a graph that kept the first step's row.
+/// `named`: the table has a name. What the loop writes may lie in memory taken anew in each step.
+fn reads_rows(graph: bool, base: u64, named: bool, fresh: bool) -> Trace {
+    const ROW: u64 = 64;
+    fn read(memory: &mut Memory, args: &[u64]) {
+        let value = memory.f32(args[1], 0);
+        memory.set_f32(args[0], 0, value);
+    }
+    fn copy_out(memory: &mut Memory, args: &[u64]) {
+        let value = memory.f32(args[1], 0);
+        memory.set_f32(args[0], 0, 2.0 * value);
+    }
+    let mut e = Engine::new(if graph { "graph" } else { "eager" }, base, 0);
+    e.launches = true;
+    let (_, table) = e.segment(1024, None);
+    let (_, scratch) = e.segment(16 * 512, None);
+    let (_, results) = e.segment(512, None);
+    if named {
+        e.watch("table", DType::F32, 256, table);
+    }
+    e.watch("logits", DType::F32, 4, results);
+    for row in 0..16 {
+        e.memory.set_f32(table + row * ROW, 0, row as f32 + 1.0);
+    }
+    e.end_set_up();
+    e.request(1, "r", &[1]);
+    let mut captured = None;
+    for step in 1..=8u32 {
+        e.begin(1, step);
+        let at = u64::from(step - 1);
+        let hidden = scratch + if fresh { at * 512 } else { 0 };
+        let kernel = |name: &str, to, from, effect| {
+            let args = vec![Arg::Pointer(to), Arg::Pointer(from)];
+            Kernel { name: name.into(), args, grid: 1, effect }
+        };
+        let kernels = vec![
+            kernel("read_row", hidden, table + at * ROW, read as fn(&mut Memory, &[u64])),
+            kernel("norm", hidden + 256, hidden, read),
+            kernel("head", results, hidden + 256, copy_out),
+        ];
+        e.point("forward.before");
+        if graph {
+            let exec = *captured.get_or_insert_with(|| e.capture("step", kernels));
+            e.launch_graph(exec);
+        } else {
+            kernels.iter().for_each(|kernel| e.launch(kernel));
+        }
+        e.point("forward.after");
+        e.end();
+    }
+    e.finish()
+}
+
+#[test]
+fn a_slice_that_stays_where_it_was_at_capture() {
+    for fresh in [false, true] {
+        for named in [true, false] {
+            let eager = reads_rows(false, 0x7f10_0000_0000, named, fresh);
+            let graph = reads_rows(true, 0x7f55_0000_0000, named, fresh);
+            let report = why(&graph, &eager, None);
+            let said = if named { "candidate" } else { "possible" };
+            let texts = evidence(&report, said);
+            let slice = texts
+                .iter()
+                .find(|text| text.contains("read_row parameter 1"))
+                .unwrap_or_else(|| panic!("{report:#?}"));
+            assert!(slice.contains("64 bytes further at each step"), "{slice}");
+            if named {
+                assert_eq!(verdict(&report), (Kind::FrozenArgument, Some("a"), Some(2)), "{report:#?}");
+                assert!(slice.contains("one place in table"), "{slice}");
+            } else {
+                assert_eq!(report.verdict.kind, Kind::Unknown, "{report:#?}");
+                assert!(texts[0].contains("read_row"), "what moves alone comes first: {texts:?}");
+            }
+        }
+    }
+}

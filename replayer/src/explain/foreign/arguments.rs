@@ -7,13 +7,15 @@
 //! step before. A value that differed earlier without any effect is no cause, and one that is ahead of what the
 //! other run passes may be a bound that was meant so; zero is mostly what is passed where a value is not in use; and
 //! what changes to and fro says less than what grows. A whole parameter of these three forms is possible, no more.
+//!
+//! Addresses are other ones in each run, but how far one moves from step to step is not: `slice.rs` follows them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{GraphId, Item, OpaqueLaunch, Trace};
 
 use super::candidate::Candidate;
-use super::step_of;
+use super::{slice, step_of};
 use crate::ReplayError;
 use crate::at::{At, find_index};
 use crate::between::Ran;
@@ -30,6 +32,9 @@ const AFTER: u32 = 8;
 const CELLS_MAX: usize = 4_000_000;
 /// Values that are followed.
 const FOLLOWED_MAX: usize = 4096;
+/// Of a part of a structure: how often it must rise, and by how much it may. What nobody set jumps once, and far.
+const RISES_MIN: usize = 2;
+const RISE_MAX: u64 = 1 << 24;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -59,6 +64,8 @@ enum Slot {
     Parameter(usize, usize),
     Grid(usize),
     Block(usize),
+    /// An address: parameter, and the byte within it.
+    Address(usize, usize),
 }
 
 impl Slot {
@@ -66,8 +73,10 @@ impl Slot {
         let kernel = short(kernel);
         let axis = |i: usize| ["x", "y", "z"].get(i).copied().unwrap_or("?");
         match self {
-            Slot::Parameter(i, _) if whole => format!("{kernel} parameter {i}"),
-            Slot::Parameter(i, byte) => format!("{kernel} parameter {i} byte {byte}"),
+            Slot::Parameter(i, _) | Slot::Address(i, _) if whole => format!("{kernel} parameter {i}"),
+            Slot::Parameter(i, byte) | Slot::Address(i, byte) => {
+                format!("{kernel} parameter {i} byte {byte}")
+            }
             Slot::Grid(i) => format!("{kernel} grid {}", axis(i)),
             Slot::Block(i) => format!("{kernel} block {}", axis(i)),
         }
@@ -167,7 +176,7 @@ fn align(a: &[Kernel], b: &[Kernel]) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// The values of a launch that are no addresses, with whether one is a whole parameter.
+/// The values of a launch, addresses apart from others, with whether one is a whole parameter.
 fn values(kernel: &OpaqueLaunch, addresses: &Addresses) -> BTreeMap<Slot, (u64, bool)> {
     let mut values = BTreeMap::new();
     for axis in 0..3 {
@@ -179,6 +188,9 @@ fn values(kernel: &OpaqueLaunch, addresses: &Addresses) -> BTreeMap<Slot, (u64, 
         let mut pointers: BTreeSet<usize> = BTreeSet::new();
         for (_, byte, _) in kernel.operands.iter().filter(|(p, ..)| *p as usize == i) {
             pointers.extend([*byte as usize / 4, *byte as usize / 4 + 1]);
+            if let Some(eight) = bytes.get(*byte as usize..*byte as usize + 8) {
+                values.insert(Slot::Address(i, *byte as usize), (little(eight), bytes.len() == 8));
+            }
         }
         // Structures are packed, so an address may begin at any word of four bytes.
         for (word, eight) in bytes.windows(8).step_by(4).enumerate() {
@@ -200,19 +212,19 @@ fn values(kernel: &OpaqueLaunch, addresses: &Addresses) -> BTreeMap<Slot, (u64, 
 }
 
 /// A value followed through the steps: which kernel on each side, and what it is there.
-struct Followed {
+pub(super) struct Followed {
     kernel: String,
     sizes: Vec<usize>,
     ordinals: [usize; 2],
-    graphs: [Option<(GraphId, u32)>; 2],
+    pub(super) graphs: [Option<(GraphId, u32)>; 2],
     slot: Slot,
     whole: bool,
     /// Step and the values of A and B, each with whether a graph ran the kernel.
-    series: Vec<(u32, [Seen; 2])>,
+    pub(super) series: Vec<(u32, [Seen; 2])>,
 }
 
 /// A value, and whether it was a graph's.
-type Seen = (u64, bool);
+pub(super) type Seen = (u64, bool);
 
 /// What each slot of a launch holds, and whether it is a whole parameter.
 type SlotValues = BTreeMap<Slot, (u64, bool)>;
@@ -260,6 +272,7 @@ pub(super) fn frozen(
     // Ordinals within the step, as other steps are looked at whole.
     let (all_x, all_y) = (whole_step(a, at)?, whole_step(b, at_b)?);
     let mut followed: Vec<Followed> = Vec::new();
+    let mut addresses: Vec<Followed> = Vec::new();
     for (i, j) in align(&x, &y) {
         let (mine, theirs) = (values(&x[i].launch, &memory_a), values(&y[j].launch, &memory_b));
         for (slot, (value, whole)) in mine {
@@ -269,8 +282,13 @@ pub(super) fn frozen(
             let behind = |in_graph: bool, own: u64, ahead: u64| {
                 in_graph && own != ahead && (parameter || own != 0 && own < ahead)
             };
-            let may_be =
-                behind(x[i].graph.is_some(), value, *other) || behind(y[j].graph.is_some(), *other, value);
+            let (may_be, followed) = match slot {
+                Slot::Address(..) => (x[i].graph.is_some() != y[j].graph.is_some(), &mut addresses),
+                _ => {
+                    let mine = behind(x[i].graph.is_some(), value, *other);
+                    (mine || behind(y[j].graph.is_some(), *other, value), &mut followed)
+                }
+            };
             if !may_be || followed.len() == FOLLOWED_MAX {
                 continue;
             }
@@ -289,6 +307,8 @@ pub(super) fn frozen(
             });
         }
     }
+    let values_end = followed.len();
+    followed.append(&mut addresses);
     if followed.is_empty() {
         return Ok(found);
     }
@@ -309,7 +329,7 @@ pub(super) fn frozen(
     }
     let mut arguments: BTreeMap<(bool, Side), Vec<(String, &Followed)>> = BTreeMap::new();
     let mut said = BTreeSet::new();
-    for one in &followed {
+    for one in &followed[..values_end] {
         let name = one.slot.name(&one.kernel, one.whole);
         let Some(&(_, [(value, _), (other, _)])) = one.series.iter().find(|(step, _)| *step == now) else {
             continue;
@@ -329,6 +349,12 @@ pub(super) fn frozen(
     let both = [Side::A, Side::B].iter().all(|&side| arguments.contains_key(&(true, side)));
     for ((fits, side), named) in arguments {
         found.candidates.extend(candidate(located, at, now, (fits && !both, side), &named));
+    }
+    for side in [Side::A, Side::B] {
+        for (one, slice, within) in slice::all(&followed[values_end..], side, now, [a, b]) {
+            let name = one.slot.name(&one.kernel, one.whole);
+            found.candidates.push(slice.candidate(located, side, (&name, one), within));
+        }
     }
     Ok(found)
 }
@@ -387,9 +413,10 @@ fn is_frozen(one: &Followed, side: Side, now: u32) -> Option<bool> {
     let constant = series.windows(2).all(|w| w[0].1 == w[1].1);
     // A length, or what is computed from one, grows by one and the same amount, at once or now and then.
     // Bytes that nobody set may rise by chance, by any amount.
-    let grows: BTreeSet<u64> =
+    let grows: Vec<u64> =
         series.windows(2).map(|w| w[1].2.wrapping_sub(w[0].2)).filter(|&by| by != 0).collect();
-    let rises = series.windows(2).all(|w| w[0].2 <= w[1].2) && grows.len() == 1;
+    let plausible = one.whole || grows.len() >= RISES_MIN && grows.iter().all(|&by| by <= RISE_MAX);
+    let rises = plausible && !grows.is_empty() && grows.iter().all(|&by| by == grows[0] && by < 1 << 63);
     let several = series.iter().map(|s| s.2).collect::<BTreeSet<_>>().len() > 1;
     let before = series.iter().filter(|s| s.0 < now).all(|s| s.1 == s.2);
     // A parameter that is zero is mostly one that is not in use.
@@ -400,4 +427,32 @@ fn is_frozen(one: &Followed, side: Side, now: u32) -> Option<bool> {
     let parameter = one.whole && matches!(one.slot, Slot::Parameter(..));
     let other = series.iter().any(|s| s.0 == now && s.1 != s.2);
     if rises && behind { Some(true) } else { (parameter && other).then_some(false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a value that A's graph keeps at `own`, of part of a structure or whole.
+    fn said(whole: bool, own: u64, theirs: &[u64]) -> Option<bool> {
+        let seen = |&other: &u64| [(own, true), (other, false)];
+        let one = Followed {
+            kernel: "k".into(),
+            sizes: vec![16],
+            ordinals: [0; 2],
+            graphs: [Some((GraphId(0), 0)), None],
+            slot: Slot::Parameter(0, 8),
+            whole,
+            series: (1..).zip(theirs.iter().map(seen)).collect(),
+        };
+        is_frozen(&one, Side::A, 2)
+    }
+
+    #[test]
+    fn what_nobody_set_jumps_once_or_far() {
+        assert_eq!(said(false, 4, &[4, 5, 6, 7]), Some(true));
+        assert_eq!(said(false, 4, &[4, 5, 5, 5]), None);
+        assert_eq!(said(false, 4, &[4, 4 + (1 << 25), 4 + (2 << 25), 4 + (3 << 25)]), None);
+        assert_eq!(said(true, 4, &[4, 5, 5, 5]), Some(true), "a whole parameter was set");
+    }
 }
