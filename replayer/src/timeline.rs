@@ -345,6 +345,10 @@ impl Walk<'_, '_, '_> {
                     self.timeline.note(format!("graph {}: {text}", graph.0));
                     Flow::On
                 }
+                Item::Gap { reason } => {
+                    self.timeline.note(format!("graph {}: {reason}", graph.0));
+                    Flow::On
+                }
                 _ => {
                     self.timeline.note(format!("graph {}: a node that is no launch", graph.0));
                     Flow::On

@@ -67,7 +67,7 @@ pub(crate) struct Args {
     /// Keep the last steps only, in a file of about this size: 2GiB, 500MB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     ring: Option<u64>,
-    /// Begin to record later: request:N, or signal (SIGUSR2).
+    /// Begin to record later: request:N, or signal (SIGUSR2; before the program uses CUDA it would end it).
     #[arg(long, value_name = "request:N|signal", value_parser = start_on)]
     start_on: Option<String>,
     /// Run the program once unrecorded first, and compare what the two runs emit. Standard input is empty for both.

@@ -72,6 +72,7 @@ fn records_that_make_no_sense_are_said_and_give_no_panic() {
     t.allocate(nothing);
     let cyclic =
         t.capture("cyclic", vec![Item::GraphLaunch { graph: twinstep_traces::GraphId(0), stream: 0 }]);
+    let untold = t.capture("untold", vec![Item::Gap { reason: "nobody tells what this node does".into() }]);
     t.end();
     t.begin(StepKind::Decode, 1, 2);
     for item in [outside, huge, unknown] {
@@ -79,12 +80,15 @@ fn records_that_make_no_sense_are_said_and_give_no_panic() {
     }
     t.item(Item::GraphLaunch { graph: twinstep_traces::GraphId(7), stream: 9 });
     t.item(Item::GraphLaunch { graph: cyclic, stream: 9 });
+    t.item(Item::GraphLaunch { graph: untold, stream: 9 });
     t.item(Item::EventWait { event: 5, stream: 3 });
     t.item(Item::Free { buffer: x });
     t.item(Item::Free { buffer: x });
     t.commit();
     let report = check(&t.finish()).unwrap();
-    for note in ["leaves its buffer", "version 99", "graph 7", "a node that is no launch"] {
+    for note in
+        ["leaves its buffer", "version 99", "graph 7", "a node that is no launch", "graph 1: nobody tells"]
+    {
         assert!(report.not_looked_at.iter().any(|n| n.contains(note)), "{note}: {:#?}", report.not_looked_at);
     }
 }
