@@ -317,6 +317,8 @@ fn compare_step(
             if let (Some(mine), Some(theirs)) = (&touched_a, &touched_b)
                 && !mine.contains(&id)
                 && !theirs.contains(&twin_id)
+                && shown_after(a, step, id)?
+                && shown_after(b, twin, twin_id)?
             {
                 continue;
             }
@@ -395,7 +397,8 @@ fn since(
 
 /// At a point of another engine's first step of a request before its end: what was launched, copied and filled of that
 /// step until then has addresses of. The rest is left over from warm-up runs and earlier requests, which leave other
-/// things in two runs; what of it matters shows after the step. `None` at all other points.
+/// things in two runs; what of it matters shows after the step. `None` at all other points, and where something was
+/// launched of which it is not known what it wrote.
 fn touched(
     trace: &Trace,
     step: &StepRecord,
@@ -407,16 +410,50 @@ fn touched(
         return Ok(None);
     }
     let program = trace.program(step.program)?;
+    let launch = |item: &Item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. });
+    let begun = match program.items.iter().position(launch) {
+        Some(first) => first < point.position as usize,
+        // Dumps: what ran is not recorded at all.
+        None => point.point != "step.before",
+    };
     let mut touched = BTreeSet::new();
+    let mut graphs = BTreeSet::new();
     for item in program.items.iter().take(point.position as usize) {
+        if begun && untold(item) {
+            return Ok(None);
+        }
         touched.extend(item.buffers());
         if let Item::GraphLaunch { graph, .. } = item
-            && let Some(graph) = trace.graph(*graph)
+            && graphs.insert(*graph)
         {
-            touched.extend(trace.program(graph.program)?.items.iter().flat_map(Item::buffers));
+            let Some(record) = trace.graph(*graph) else { return Ok(None) };
+            let nodes = trace.program(record.program)?;
+            if nodes.items.iter().any(untold) {
+                return Ok(None);
+            }
+            touched.extend(nodes.items.iter().flat_map(Item::buffers));
         }
     }
+    let before = step.host_writes.iter().filter(|write| write.position <= point.position);
+    touched.extend(before.map(|write| write.buffer));
     Ok(Some(touched))
+}
+
+/// Whether a buffer is looked at again after the step.
+fn shown_after(trace: &Trace, step: &StepRecord, buffer: BufferId) -> Result<bool, ReplayError> {
+    Ok(match snapshot_of(step, "step.after") {
+        Some(after) => trace.covers(after, buffer)?,
+        None => false,
+    })
+}
+
+/// Whether an item may write what it does not say.
+fn untold(item: &Item) -> bool {
+    match item {
+        Item::Gap { .. } | Item::Launch(_) => true,
+        Item::Opaque(launch) => launch.parameters.is_empty(),
+        _ => false,
+    }
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

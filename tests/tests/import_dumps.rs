@@ -459,7 +459,6 @@ fn the_next_commands_of_assert_work_on_imported_runs() {
     }
     imported(folder, &["--graph", "g"]);
     let diff = twinstep(folder, &["diff", pair[0], pair[1]]).expect(1).stdout;
-    let told =
-        "not comparable element by element: at request 1, step 1, h has another shape or type in A than in B";
+    let told = "first difference: request 1, step 1, at step.after: h is f32 [1] in A, f32 [2] in B";
     assert!(diff.starts_with(told), "{diff}");
 }

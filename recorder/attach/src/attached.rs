@@ -199,6 +199,8 @@ impl Attached {
         match self.snapshotter.enqueue(stream, &set, self.activity.quiet(stream)) {
             Ok(ticket) => Some(ticket),
             Err(reason) => {
+                // Nobody looked: the next one is not to take what ran before this one for seen.
+                self.activity.call(stream);
                 self.session().push(Event::Gap(format!("a snapshot: {reason}")));
                 None
             }

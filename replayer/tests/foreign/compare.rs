@@ -1,7 +1,7 @@
 //! Two runs of another engine beside each other, a control run, and what changed when.
 
 use twinstep_replayer::{HistoryOptions, Kind, ReplayError, StepState, diff, diff_with, history};
-use twinstep_traces::{DType, Trace};
+use twinstep_traces::{DType, Item, Trace};
 
 use crate::engine::talker::{Mistake, Plan};
 use crate::engine::{Arg, Engine, Kernel, Memory};
@@ -153,7 +153,7 @@ fn history_says_between_which_points_bytes_changed() {
 
 /// A loop in brackets whose results lie where an earlier run left something; from step `wrong` on they are others.
 /// Each step first launches a kernel that has the address of its results (`Some(true)`) or of something else.
-fn over_old_results(left_over: f32, wrong: u32, prepares: Option<bool>) -> Trace {
+fn over_old_results(left_over: f32, wrong: u32, prepares: Option<bool>, gap: bool) -> Trace {
     fn prepare(memory: &mut Memory, args: &[u64]) {
         let _ = memory.f32(args[0], 0);
     }
@@ -175,6 +175,9 @@ fn over_old_results(left_over: f32, wrong: u32, prepares: Option<bool>) -> Trace
             let args = vec![Arg::Pointer(if results_too { results } else { other })];
             e.launch(&Kernel { name: "prepare".into(), args, grid: 1, effect: prepare });
         }
+        if gap {
+            e.item(Item::Gap { reason: "something ran".into() });
+        }
         e.point("forward.before");
         let value = step as i32 + if step >= wrong { 100 } else { 0 };
         let args = vec![Arg::Pointer(results), Arg::I32(value)];
@@ -187,15 +190,21 @@ fn over_old_results(left_over: f32, wrong: u32, prepares: Option<bool>) -> Trace
 
 #[test]
 fn what_memory_held_before_a_request_is_no_difference() {
-    let of = |left_over, wrong| over_old_results(left_over, wrong, None);
+    let of = |left_over, wrong| over_old_results(left_over, wrong, None, false);
     let clean = of(0.0, 9);
     for prepares in [None, Some(false)] {
-        let (clean, dirty) = (over_old_results(0.0, 9, prepares), over_old_results(7.0, 9, prepares));
+        let (clean, dirty) =
+            (over_old_results(0.0, 9, prepares, false), over_old_results(7.0, 9, prepares, false));
         let report = diff(&clean, &dirty, &[]).unwrap();
         assert!(report.identical, "{:?}", report.first);
     }
     // What the step was at before the point is no left-over.
-    let prepared = |left_over| over_old_results(left_over, 9, Some(true));
+    let prepared = |left_over| over_old_results(left_over, 9, Some(true), false);
+    // Nor is what may have been written by what was not recorded, once the step has begun.
+    let gap = |left_over, prepares| over_old_results(left_over, 9, prepares, true);
+    assert!(diff(&gap(0.0, None), &gap(7.0, None), &[]).unwrap().identical);
+    let first = diff(&gap(0.0, Some(false)), &gap(7.0, Some(false)), &[]).unwrap().first.unwrap();
+    assert_eq!((first.step, first.point.as_str()), (1, "forward.before"));
     for (a, b) in [(prepared(0.0), prepared(7.0)), (prepared(0.0), of(7.0, 9)), (of(0.0, 9), prepared(7.0))] {
         let first = diff(&a, &b, &[]).unwrap().first.unwrap();
         assert_eq!((first.step, first.point.as_str()), (1, "forward.before"));

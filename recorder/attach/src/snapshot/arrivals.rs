@@ -110,8 +110,10 @@ impl Arrivals {
 
     /// The last launch under way that looks at a buffer with a property.
     pub fn last_looking_at(&self, property: impl Fn(&Watched) -> bool) -> Option<u64> {
-        let looking = self.waiting.iter().rev().find(|flight| flight.table.watched.iter().any(&property));
-        looking.and_then(|flight| flight.launch.as_ref().ok().copied())
+        // One that the driver refused looks at nothing.
+        let launched =
+            self.waiting.iter().rev().filter_map(|flight| Some((flight, *flight.launch.as_ref().ok()?)));
+        launched.into_iter().find(|(flight, _)| flight.table.watched.iter().any(&property)).map(|(_, n)| n)
     }
 
     /// Takes what has arrived and gives the snapshots that are through.
@@ -130,6 +132,9 @@ impl Arrivals {
             let publication = layout.publication(launch);
             let ended = stamp(pinned.word(publication)) == launch + 1;
             let end = if ended { stamp(pinned.word(publication + 8)) } else { u64::MAX };
+            // It may have been filled since: below the end it is this launch's, and its stamp is there by now.
+            let full = full
+                || ended && self.tail < end && stamp(pinned.word(layout.slot(self.tail))) == self.tail + 1;
             if self.tail >= end {
                 let failed = stamp(pinned.word(publication + 16)) & u64::from(u32::MAX);
                 let lost = (failed > 0).then(|| {
