@@ -157,7 +157,7 @@ pub(crate) fn show(app: &mut App, view: View) {
 }
 
 /// Takes the buffer under the step's cursor as the one whose values are shown.
-fn choose(app: &mut App) {
+pub(crate) fn choose(app: &mut App) {
     let Some(key) = app.picked().and_then(key) else { return };
     if app.values.buffer.as_ref() == Some(&key) {
         return;

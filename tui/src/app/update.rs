@@ -99,6 +99,10 @@ fn done(app: &mut App, id: u64, kind: Kind, result: Result<Output, String>) {
                 app.point = Point::Node(n.min(launches));
             }
             first_element(app);
+            // Values that were asked for before their step had been read.
+            if app.view == View::Values && app.values.buffer.is_none() {
+                super::actions::choose(app);
+            }
         }
         Output::Read(elements) => app.values.data = Some(elements),
         Output::Memory { at, shown, memory } => app.memory = Some((at, shown, memory)),

@@ -375,3 +375,22 @@ fn differing_elements_are_walked_and_values_shown_in_each_way() {
     driver.keys("<vvvv");
     driver.shows("greatest first");
 }
+
+#[test]
+fn values_asked_for_before_their_step_was_read_are_shown_when_it_is() {
+    let mut driver = Driver::new("graph-greedy", Some("graph-stale-codes"), (100, 30));
+    let mut waiting = Vec::new();
+    for key in ['G', '3'] {
+        let key = KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE);
+        waiting.extend(update(&mut driver.app, Event::Input(Input::Key(key))));
+    }
+    driver.shows("no buffer is chosen");
+    for effect in waiting {
+        if let Effect::Run { id, job } = effect {
+            let kind = job.kind();
+            let result = Box::new(driver.bench.run(job, &AtomicBool::new(false)));
+            driver.event(Event::Done { id, kind, result });
+        }
+    }
+    assert!(!driver.screen().contains("no buffer is chosen"), "{}", driver.screen());
+}
