@@ -400,7 +400,7 @@ fn copies_that_one_run_lacks() {
 
 /// A loop that reads a row of a table by the host's position, eager or from a graph that kept the first step's row.
 /// `named`: the table has a name. What the loop writes may lie in memory taken anew in each step.
-fn reads_rows(graph: bool, base: u64, named: bool, fresh: bool) -> Trace {
+fn reads_rows(graph: bool, base: u64, named: bool, fresh: bool, indirect: bool) -> Trace {
     const ROW: u64 = 64;
     fn read(memory: &mut Memory, args: &[u64]) {
         let value = memory.f32(args[1], 0);
@@ -430,7 +430,9 @@ fn reads_rows(graph: bool, base: u64, named: bool, fresh: bool) -> Trace {
         let at = u64::from(step - 1);
         let hidden = scratch + if fresh { at * 512 } else { 0 };
         let kernel = |name: &str, to, from, effect| {
-            let args = vec![Arg::Pointer(to), Arg::Pointer(from)];
+            // The graph's kernels may be given their place by a table of places instead.
+            let places = if indirect && graph { Arg::Pointer(results) } else { Arg::Pointer(0) };
+            let args = vec![Arg::Pointer(to), Arg::Pointer(from), places];
             Kernel { name: name.into(), args, grid: 1, effect }
         };
         let kernels = vec![
@@ -455,8 +457,8 @@ fn reads_rows(graph: bool, base: u64, named: bool, fresh: bool) -> Trace {
 fn a_slice_that_stays_where_it_was_at_capture() {
     for fresh in [false, true] {
         for named in [true, false] {
-            let eager = reads_rows(false, 0x7f10_0000_0000, named, fresh);
-            let graph = reads_rows(true, 0x7f55_0000_0000, named, fresh);
+            let eager = reads_rows(false, 0x7f10_0000_0000, named, fresh, false);
+            let graph = reads_rows(true, 0x7f55_0000_0000, named, fresh, false);
             let report = why(&graph, &eager, None);
             let said = if named { "candidate" } else { "possible" };
             let texts = evidence(&report, said);
@@ -474,4 +476,9 @@ fn a_slice_that_stays_where_it_was_at_capture() {
             }
         }
     }
+    let [eager, graph] = [false, true].map(|graph| {
+        reads_rows(graph, if graph { 0x7f55_0000_0000 } else { 0x7f10_0000_0000 }, true, false, true)
+    });
+    let report = why(&graph, &eager, None);
+    assert_eq!(report.verdict.kind, Kind::Unknown, "the address may not be in use: {report:#?}");
 }

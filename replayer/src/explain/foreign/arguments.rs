@@ -275,6 +275,11 @@ pub(super) fn frozen(
     let mut addresses: Vec<Followed> = Vec::new();
     for (i, j) in align(&x, &y) {
         let (mine, theirs) = (values(&x[i].launch, &memory_a), values(&y[j].launch, &memory_b));
+        // A kernel that is given its place by one parameter or by another one moves the one that is not in use.
+        let pointers = |values: &SlotValues| -> Vec<Slot> {
+            values.keys().filter(|slot| matches!(slot, Slot::Address(..))).copied().collect()
+        };
+        let alike = pointers(&mine) == pointers(&theirs);
         for (slot, (value, whole)) in mine {
             let Some((other, _)) = theirs.get(&slot) else { continue };
             // Structures hold padding and tables that nobody set: follow only what may turn out to be frozen.
@@ -283,7 +288,7 @@ pub(super) fn frozen(
                 in_graph && own != ahead && (parameter || own != 0 && own < ahead)
             };
             let (may_be, followed) = match slot {
-                Slot::Address(..) => (x[i].graph.is_some() != y[j].graph.is_some(), &mut addresses),
+                Slot::Address(..) => (alike && x[i].graph.is_some() != y[j].graph.is_some(), &mut addresses),
                 _ => {
                     let mine = behind(x[i].graph.is_some(), value, *other);
                     (mine || behind(y[j].graph.is_some(), *other, value), &mut followed)
