@@ -20,6 +20,9 @@ const RANDOM: usize = 6;
 /// Times that a passing file is made anew because another import took it for a dead one's.
 const TRIES: usize = 8;
 
+/// Links that are followed from one to the next, as in the kernels of today.
+const LINKS: usize = 40;
+
 /// Whether a trace may be written under a name.
 pub(super) fn check_target(target: &Path, force: bool) -> Result<(), ImportError> {
     let wrong = |what: &str| ImportError::Output { path: target.into(), what: what.to_owned() };
@@ -33,10 +36,15 @@ pub(super) fn check_target(target: &Path, force: bool) -> Result<(), ImportError
                 _ => Ok(()),
             }
         }
-        Err(_) if !folder_of(target).is_dir() => {
-            Err(wrong(&format!("there is no folder {}", folder_of(target).display())))
+        Err(_) => {
+            let real = real(target);
+            let folder = folder_of(&real);
+            if folder.is_dir() {
+                Ok(())
+            } else {
+                Err(wrong(&format!("there is no folder {}", folder.display())))
+            }
         }
-        Err(_) => Ok(()),
     }
 }
 
@@ -45,9 +53,19 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where a trace really goes: a symbolic link stays, the file that it leads to is replaced.
+/// Where a trace really goes: a symbolic link stays, the file that it leads to is replaced or made.
 fn real(target: &Path) -> PathBuf {
-    fs::canonicalize(target).unwrap_or_else(|_| target.into())
+    let mut path = target.to_owned();
+    for _ in 0..LINKS {
+        if let Ok(found) = fs::canonicalize(&path) {
+            return found;
+        }
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            Err(_) => return path,
+        }
+    }
+    target.to_owned()
 }
 
 /// A locked file beside `target`, for a trace that is not whole yet.
@@ -114,6 +132,16 @@ pub(super) fn place_all(written: Vec<(NamedTempFile, PathBuf)>, force: bool) -> 
         places.push(Placing { target, real, kept: None, placed: false });
         files.push(file);
     }
+    // Two imports under one name: each places all of its traces, or puts all back, before the other begins.
+    // The lock goes with the handle. Where folders cannot be locked, nothing is lost but that.
+    let mut folders: Vec<&Path> = places.iter().map(|place| folder_of(&place.real)).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    let _locked: Vec<File> = folders
+        .into_iter()
+        .filter_map(|folder| File::open(folder).ok())
+        .filter(|folder| folder.lock().is_ok())
+        .collect();
     let done = replace(&mut places, files, force);
     if let Err(error) = done {
         return Err(restore(places, error));
@@ -127,6 +155,8 @@ pub(super) fn place_all(written: Vec<(NamedTempFile, PathBuf)>, force: bool) -> 
 
 fn replace(places: &mut [Placing], files: Vec<NamedTempFile>, force: bool) -> Result<(), ImportError> {
     for place in places.iter_mut().filter(|_| force) {
+        // Since the first look a recording may have begun under this name.
+        check_target(&place.target, force)?;
         if fs::symlink_metadata(&place.real).is_ok() {
             let kept = keep(&place.real);
             place.kept = Some(kept.map_err(|e| failed(&place.target, &e))?);
@@ -157,10 +187,23 @@ fn keep(real: &Path) -> io::Result<NamedTempFile<()>> {
     match builder.make_in(folder, |path| fs::hard_link(real, path)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             // Not every file system has second names; a copy's bytes are the same.
-            builder.make_in(folder, |path| fs::copy(real, path).map(drop))
+            builder.make_in(folder, |path| copy(real, path))
         }
         kept => kept,
     }
+}
+
+/// Copies a file to a name that nobody has yet; all of it or nothing.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut copied = File::create_new(to)?;
+    let done = File::open(from)
+        .and_then(|mut from| io::copy(&mut from, &mut copied))
+        .and_then(|_| copied.sync_all())
+        .and_then(|()| fs::set_permissions(to, fs::metadata(from)?.permissions()));
+    if done.is_err() {
+        let _ = fs::remove_file(to);
+    }
+    done
 }
 
 /// Puts back what was there; the error that is the reason, or a worse one.
@@ -265,6 +308,77 @@ mod tests {
         place_all(vec![whole(folder, "b", "new")], true).unwrap();
         assert!(fs::symlink_metadata(folder.join("b")).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_to_nothing_yet_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::create_dir(folder.join("far")).unwrap();
+        std::os::unix::fs::symlink("far/b", folder.join("a")).unwrap();
+        check_target(&folder.join("a"), false).unwrap();
+        place_all(vec![whole(folder, "a", "new")], false).unwrap();
+        assert!(fs::symlink_metadata(folder.join("a")).unwrap().is_symlink());
+        assert_eq!(lies(&folder.join("far")), pairs(&[("b", "new")]));
+        std::os::unix::fs::symlink("nowhere/b", folder.join("c")).unwrap();
+        let error = check_target(&folder.join("c"), true).unwrap_err();
+        assert!(error.to_string().contains("there is no folder"), "{error}");
+        std::os::unix::fs::symlink("d", folder.join("d")).unwrap();
+        assert!(place_all(vec![whole(folder, "d", "new")], false).is_err());
+        assert!(fs::symlink_metadata(folder.join("d")).unwrap().is_symlink());
+    }
+
+    /// Whoever is last has placed both of its traces; nobody's second names are left.
+    #[test]
+    fn imports_at_once_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for _ in 0..100 {
+            let start = std::sync::Barrier::new(3);
+            std::thread::scope(|scope| {
+                for writer in ["one", "two", "three"] {
+                    let start = &start;
+                    scope.spawn(move || {
+                        let written = vec![whole(folder, "a", writer), whole(folder, "b", writer)];
+                        start.wait();
+                        place_all(written, true).unwrap();
+                    });
+                }
+            });
+            let left = lies(folder);
+            let names: Vec<_> = left.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["a", "b"]);
+            assert_eq!(left[0].1, left[1].1);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_being_recorded_by_now_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let written = vec![whole(folder, "a", "new a"), whole(folder, "b", "new b")];
+        fs::write(folder.join("b"), "recording").unwrap();
+        let recording = File::open(folder.join("b")).unwrap();
+        recording.lock().unwrap();
+        let error = place_all(written, true).unwrap_err();
+        assert!(error.to_string().contains("being recorded"), "{error}");
+        assert_eq!(lies(folder), pairs(&[("b", "recording")]));
+    }
+
+    #[test]
+    fn a_copy_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("a"), "text").unwrap();
+        copy(&folder.join("a"), &folder.join("b")).unwrap();
+        assert_eq!(
+            copy(&folder.join("a"), &folder.join("b")).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert!(copy(&folder.join("none"), &folder.join("c")).is_err());
+        assert_eq!(lies(folder), pairs(&[("a", "text"), ("b", "text")]));
     }
 
     #[test]
