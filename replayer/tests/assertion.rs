@@ -418,6 +418,11 @@ fn nothing_passes_by_accident() {
     fails(&eager, &prefill, "graph", "require_graph = false");
     fails(&eager, &Run { launches_graph: false, ..good.clone() }, "graph", "require_graph = false");
     fails(&Run { mode: "piecewise", ..eager.clone() }, &good, "graph", "require_graph = false");
+    // A recorder of another engine that has seen graphs would have seen this one; one that has not tells nothing.
+    let theirs = Run { ids: Some(vec!["a"]), ..eager.clone() };
+    let alone = Run { mode: "graph", ..theirs.clone() };
+    assert!(judge(&theirs, &alone, "").passes);
+    fails(&theirs, &Run { graph_in_prefill: true, ..alone }, "graph", "require_graph = false");
     fails(&Run { steps: 1, ..eager.clone() }, &Run { steps: 1, ..eager.clone() }, "steps", "min_steps = 1");
     fails(&eager, &Run { steps: 4, ..eager.clone() }, "same-steps", "");
     fails(&Run { requests: 2, ..eager.clone() }, &eager, "same-steps", "");

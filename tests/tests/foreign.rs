@@ -51,6 +51,18 @@ fn ranks_lie_side_by_side() {
     let arguments = [&["diff", "a.twin", "b.twin", "--json"][..], &stat].concat();
     let json = twinstep(folder.path(), &arguments).expect(1).json();
     assert_eq!((&json["ranks"][0]["rank"], &json["ranks"][0]["identical"]), (&1.into(), &false.into()));
+    // So an assertion of the whole run fails, unless its policy is for one rank.
+    let run = twinstep(folder.path(), &["assert", "a.twin", "b.twin", "--json"]).expect(1).json();
+    let guard = run["guards"].as_array().unwrap().iter().find(|g| g["guard"] == "ranks").unwrap();
+    let text = guard["text"].as_str().unwrap();
+    assert!(text.starts_with("rank 1: first difference: request 1, step 2"), "{text}");
+    assert!(text.contains("twinstep assert a.rank1.twin b.rank1.twin"), "{text}");
+    let run = twinstep(folder.path(), &["assert", "a.twin", "b.twin", "--junit", "j.xml"]).expect(1);
+    assert!(run.stdout.starts_with("FAILS"), "{}", run.stdout);
+    let xml = std::fs::read_to_string(folder.path().join("j.xml")).unwrap();
+    assert!(xml.contains("name=\"ranks\"") && xml.contains("failures=\"1\""), "{xml}");
+    std::fs::write(folder.path().join("one.toml"), "require_ranks = false\n").unwrap();
+    twinstep(folder.path(), &["assert", "a.twin", "b.twin", "--policy", "one.toml"]).expect(0);
     // Mixed up: the file that would fit is named.
     let run = twinstep(folder.path(), &["diff", "a.twin", "b.rank1.twin"]).expect(2);
     assert!(run.stderr.contains("the rank differs: 0 in A, 1 in B"), "{}", run.stderr);

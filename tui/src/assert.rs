@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use twinstep_replayer::{
-    AssertError, AssertReport, Policy, PolicyError, SelfTestState, accept, assert_traces, github_annotations,
-    junit, self_test,
+    AssertError, AssertReport, GuardReport, Policy, PolicyError, SelfTestState, accept, assert_traces,
+    github_annotations, is_foreign, junit, rank, self_test,
 };
 use twinstep_traces::Trace;
 
 use crate::failure::{Failure, escape};
 use crate::output::{Output, Status};
+use crate::ranks;
 use crate::trace_file::{failed, open};
 
 /// Judge two runs by a policy: which buffers must be equal, how nearly, and that passing means something.
@@ -80,6 +81,7 @@ fn finish(
     mut report: AssertReport,
     out: &mut Output,
 ) -> Result<Status, Failure> {
+    other_ranks(args, a, policy, &mut report)?;
     report.next = report.next_commands(&args.a.to_string_lossy(), &args.b.to_string_lossy());
     if args.self_test {
         report.self_test = Some(self_test(a, b, policy).map_err(|e| trouble(args, &e))?);
@@ -100,6 +102,44 @@ fn finish(
     out.document(&report)?;
     let passes = report.passes && report.self_test.as_ref().is_none_or(|test| test.passes);
     Ok(if passes { Status::Same } else { Status::Differs })
+}
+
+/// Ranks that a guard names.
+const RANKS_SHOWN: usize = 4;
+
+/// Judges the other ranks of runs of another engine, whose traces lie beside the two, by the same policy. A run fails
+/// where one of its ranks does.
+fn other_ranks(args: &Args, a: &Trace, policy: &Policy, report: &mut AssertReport) -> Result<(), Failure> {
+    if !is_foreign(a.run()) || !policy.require_ranks {
+        return Ok(());
+    }
+    let own = rank(a).map_err(|e| failed(&e))?;
+    let pairs = ranks::others(&args.a, &args.b, own);
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let mut failing = Vec::new();
+    for (rank, a, b) in &pairs {
+        let judged = assert_traces(&open(a)?, &open(b)?, policy).map_err(|e| trouble(args, &e))?;
+        if !judged.passes {
+            let why = match (&judged.first, judged.guards.iter().find(|g| !g.passes)) {
+                (Some(first), _) => crate::diff::first_line(first),
+                (None, Some(guard)) => format!("guard {}: {}", guard.guard, guard.text),
+                (None, None) => "a rule fails".to_owned(),
+            };
+            let (a, b) = (a.display(), b.display());
+            failing.push(format!("rank {rank}: {why} (twinstep assert {a} {b})"));
+        }
+    }
+    let more = failing.len().saturating_sub(RANKS_SHOWN);
+    let text = match failing.len() {
+        0 => format!("{} other ranks pass too", pairs.len()),
+        _ => failing[..failing.len() - more].join("; "),
+    };
+    let text = if more > 0 { format!("{text}; and {more} more ranks fail") } else { text };
+    report.passes &= failing.is_empty();
+    report.guards.push(GuardReport { guard: "ranks", passes: failing.is_empty(), text });
+    Ok(())
 }
 
 /// A workflow reads both streams; where standard output is a document, only the other is free.

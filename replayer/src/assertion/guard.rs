@@ -9,7 +9,7 @@ use crate::assertion::policy::{AfterFork, Policy};
 use crate::assertion::report::{GuardReport, RuleReport};
 use crate::assertion::walk::Walked;
 use crate::at::At;
-use crate::foreign::{is_foreign, tells_what_ran};
+use crate::foreign::sees_graphs;
 
 /// All guards, in a fixed order.
 pub(crate) fn guards(
@@ -113,9 +113,8 @@ fn compared(walked: &Walked) -> GuardReport {
 /// Whether a run whose mode promises graphs has launched one in a decode step.
 fn graph((a, b): (&Trace, &Trace), policy: &Policy) -> Result<GuardReport, ReplayError> {
     let expected = |trace: &Trace| matches!(trace.run().mode.as_str(), "graph" | "piecewise");
-    // Dumps of another engine tell nothing of launches: neither that there were some nor that there were none.
-    let judged = |trace: &Trace| Ok::<_, ReplayError>(!is_foreign(trace.run()) || tells_what_ran(trace)?);
-    let judged = (judged(a)?, judged(b)?);
+    // Who sees no graphs tells neither that there were some nor that there were none.
+    let judged = (sees_graphs(a)?, sees_graphs(b)?);
     let expect = (expected(a) && judged.0, expected(b) && judged.1);
     let without = (expect.0 && !launches_graph(a)?, expect.1 && !launches_graph(b)?);
     let text = match (expect.0 || expect.1, without) {

@@ -18,6 +18,8 @@ pub struct Policy {
     pub require_complete: bool,
     /// Whether a run in mode `graph` or `piecewise` must have launched a graph in a decode step.
     pub require_graph: bool,
+    /// Whether the other ranks of both runs, where their traces lie beside the two, must pass too.
+    pub require_ranks: bool,
     /// Whether a trace may be compared with itself.
     pub same_file: bool,
     /// Fewest steps on both sides, and fewest that are judged.
@@ -35,6 +37,7 @@ impl Default for Policy {
             rows: Rows::All,
             require_complete: true,
             require_graph: true,
+            require_ranks: true,
             same_file: false,
             min_steps: 2,
             rules: Vec::new(),

@@ -23,6 +23,7 @@ const POLICY_KEYS: &[&str] = &[
     "rows",
     "require_complete",
     "require_graph",
+    "require_ranks",
     "same_file",
     "min_steps",
     "rule",
@@ -56,6 +57,7 @@ impl Policy {
             rows: root.rows()?.unwrap_or(default.rows),
             require_complete: root.boolean("require_complete")?.unwrap_or(default.require_complete),
             require_graph: root.boolean("require_graph")?.unwrap_or(default.require_graph),
+            require_ranks: root.boolean("require_ranks")?.unwrap_or(default.require_ranks),
             same_file: root.boolean("same_file")?.unwrap_or(default.same_file),
             min_steps: match root.integer("min_steps", 1, u32::MAX.into())? {
                 Some(n) => n as u32,
