@@ -127,12 +127,22 @@ pub struct ImportedBuffer {
     pub generations: usize,
 }
 
+/// Names that a note lists.
+const NAMES_SHOWN: usize = 8;
+
+/// Key of the note that says what was added to the numbers of a dump's steps.
+const SHIFT: &str = "source.shift";
+
 /// Imports one or two folders. Traces appear under their names once all of them are whole.
 ///
 /// # Errors
 /// [`ImportError`]; nothing has been written then.
 pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<ImportReport, ImportError> {
     let map = options.map.as_deref().map(Map::open).transpose()?.unwrap_or_default();
+    if !names_a_file(&options.prefix) {
+        let what = "this is a folder; name the runs in it too, such as `run`".to_owned();
+        return Err(ImportError::Output { path: options.prefix.clone(), what });
+    }
     let modes = [("eager", &options.eager), ("graph", &options.graph)];
     let modes: Vec<(&'static str, &PathBuf)> =
         modes.into_iter().filter_map(|(mode, folder)| Some((mode, folder.as_ref()?))).collect();
@@ -156,7 +166,11 @@ pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<
     let mut written = Vec::new();
     let mut steps = 0;
     for (folder, mode, plan, target) in &plans {
-        let run = run(folder, mode, plan, &map, options.map.as_deref());
+        let mut run = run(folder, mode, plan, &map, options.map.as_deref());
+        if numbering.shift() > 0 {
+            run.notes.push((SHIFT.to_owned(), numbering.shift().to_string()));
+            run.notes.sort();
+        }
         let done = write(folder, plan, &run, target, &mut || {
             steps += 1;
             progress(steps);
@@ -171,10 +185,45 @@ pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<
     }
     place_all(placing, options.force)?;
     let mut notes = numbering.notes();
+    notes.extend(one_sided(&plans.iter().map(|(_, mode, plan, _)| (*mode, plan)).collect::<Vec<_>>()));
     notes.extend(apart(&plans.iter().map(|(_, mode, plan, _)| (*mode, plan)).collect::<Vec<_>>()));
     let plans: Vec<&Plan> = plans.iter().map(|(_, _, plan, _)| plan).collect();
     notes.extend(idle(&map, &folders, &plans, &numbering));
     Ok(ImportReport { schema: "twinstep.import/1", traces, notes })
+}
+
+/// Whether a prefix goes on after its folder: `dumps/` alone would make hidden files.
+fn names_a_file(prefix: &Path) -> bool {
+    prefix.file_name().is_some() && !prefix.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
+}
+
+/// Names that one of two folders lacks: nothing will compare them.
+fn one_sided(plans: &[(&str, &Plan)]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (_, eager) in plans.iter().filter(|(mode, _)| *mode == "eager") {
+        let rank = if eager.rank > 0 { format!("rank {}: ", eager.rank) } else { String::new() };
+        let Some((_, graph)) = plans.iter().find(|(mode, p)| *mode != "eager" && p.rank == eager.rank) else {
+            continue;
+        };
+        let names = |plan: &Plan| plan.buffers.iter().map(|b| b.name.clone()).collect::<BTreeSet<_>>();
+        let (a, b) = (names(eager), names(graph));
+        let only = |mine: &BTreeSet<String>, theirs: &BTreeSet<String>, folder: &str| {
+            let names: Vec<&str> = mine.difference(theirs).map(String::as_str).collect();
+            let more = names.len().saturating_sub(NAMES_SHOWN);
+            let listed = names.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(" ");
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!names.is_empty()).then(|| format!("in the {folder} folder only: {listed}{more}"))
+        };
+        let sides: Vec<String> =
+            [only(&a, &b, "eager"), only(&b, &a, "graph")].into_iter().flatten().collect();
+        if !sides.is_empty() {
+            notes.push(format!(
+                "{rank}not compared, as their names are not on both sides: {}; [names] of a --map pairs them",
+                sides.join("; ")
+            ));
+        }
+    }
+    notes
 }
 
 /// Requests of the same rank whose steps begin with other numbers in the two runs.

@@ -8,6 +8,7 @@ pub fn print_command(trace: &str, buffer: &str, index: &[u64], at: At, point: &s
     let row = index.first().map_or(String::new(), |row| format!("[{row}]"));
     let step = at.step.map_or("codec".to_owned(), |step| step.to_string());
     let after = if point == "step.before" { "" } else { " --after" };
+    let buffer = buffer.replace('\'', r"'\''");
     format!("twinstep print {} '{buffer}{row}' --at {}:{step}{after}", quoted(trace), at.request)
 }
 

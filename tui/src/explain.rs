@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use twinstep_replayer::{
-    BUDGET, Evidence, Exonerated, ExplainOptions, ExplainReport, Kind, Proof, SidedFinding, explain,
+    BUDGET, Evidence, Exonerated, ExplainOptions, ExplainReport, Kind, Proof, SidedFinding, explain, quoted,
 };
 use twinstep_traces::Trace;
 
@@ -51,16 +51,6 @@ pub(crate) struct Command {
     pub(crate) command: String,
     pub(crate) exit_status: u8,
     pub(crate) shows: String,
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@,+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 fn command((a, b): (&Path, &Path), weights: Option<&PathBuf>, proof: &Proof) -> Command {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use twinstep_recorder::{ImportError, ImportOptions, ImportedTrace, import};
+use twinstep_replayer::quoted;
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
@@ -90,11 +91,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let graph = report.traces.iter().find(|t| t.mode == "graph");
     match (eager, graph) {
         (Some(a), Some(b)) => {
-            let (a, b) = (a.trace.display(), b.trace.display());
+            let [a, b] = [a, b].map(|t| quoted(&t.trace.to_string_lossy()));
             out.line(format!("next: twinstep diff {a} {b}   twinstep check {b}   twinstep {a} {b}"))?;
         }
         _ => {
-            let name = names.first().map_or("", String::as_str);
+            let name = quoted(names.first().map_or("", String::as_str));
             out.line(format!("next: twinstep info {name}   twinstep check {name}   twinstep {name}"))?;
         }
     }
@@ -157,8 +158,7 @@ const CONVERT: &str = "python3 -c 'import sys, pathlib, torch, safetensors.torch
     for d in [torch.load(p, map_location=\"cpu\", weights_only=True)]]'";
 
 fn failed(error: &ImportError, args: &Args) -> Failure {
-    // Names of a stranger's files and arrays may hold line breaks.
-    let line = error.to_string().replace('\n', "\\n");
+    let line = error.to_string();
     let (input, output) = (Failure::new("input", &line), Failure::new("output", &line));
     match error {
         ImportError::Pickle { path } => {
@@ -177,9 +177,4 @@ fn failed(error: &ImportError, args: &Args) -> Failure {
         ImportError::Folder { .. } => input.hint("twinstep import --help shows which names are understood"),
         _ => input,
     }
-}
-
-/// A path as a shell takes it for one word.
-fn quoted(path: &str) -> String {
-    format!("'{}'", path.replace('\'', r"'\''"))
 }

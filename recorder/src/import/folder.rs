@@ -169,6 +169,9 @@ impl Folder {
         }
         if folder.arrays.is_empty() {
             let Some(first) = folder.left_out.first() else {
+                if !folder.ignored.is_empty() {
+                    return Err(wrong("everything in it is left out by `ignore` of the map".to_owned()));
+                }
                 return Err(wrong("it holds no dump: .npz, .npy or .safetensors".to_owned()));
             };
             return Err(wrong(if candidates.is_empty() {

@@ -111,6 +111,11 @@ impl Numbering {
         notes
     }
 
+    /// What was added to the numbers of a dump's steps.
+    pub(super) fn shift(&self) -> i64 {
+        self.shift
+    }
+
     fn raw(&self, step: Step) -> i64 {
         match step {
             Step::Number(n) => i64::from(n),
