@@ -52,22 +52,7 @@ impl Check for LateHostWrite {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
-        for judged in self.copies.event(timeline, event)?.iter().filter(|judged| judged.fate == Fate::Late) {
-            let message = format!(
-                "{} binds {}, to which the host copies only afterwards; in each of {} decode steps before, it copied another value there first",
-                judged.node,
-                timeline.label(judged.buffer),
-                judged.steps
-            );
-            found.report(
-                &CHECK,
-                timeline,
-                &judged.spot,
-                Some(judged.buffer),
-                judged.buffer.0.to_string(),
-                message,
-            );
-        }
+        self.copies.event(timeline, event)?;
         let input = |buffer| timeline.trace().buffer(buffer).is_some_and(|b| b.role == Role::Input);
         match event.what {
             What::Begin => {
@@ -98,6 +83,21 @@ impl Check for LateHostWrite {
                 found.report(&CHECK, timeline, spot, Some(write.buffer), key, message);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
+        let (judged, _) = self.copies.finish(timeline.trace())?;
+        for judged in judged.iter().filter(|judged| judged.fate == Fate::Late) {
+            let message = format!(
+                "{} binds {}, to which the host copies only afterwards; in each of {} decode steps before, it copied another value there first",
+                judged.node,
+                timeline.label(judged.buffer),
+                judged.steps
+            );
+            let key = judged.buffer.0.to_string();
+            found.report(&CHECK, timeline, &judged.spot, Some(judged.buffer), key, message);
         }
         Ok(())
     }

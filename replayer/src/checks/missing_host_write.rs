@@ -11,6 +11,8 @@ use crate::{Kind, ReplayError};
 
 /// Steps in a row with another value each time after which a write is expected.
 const STEPS_MIN: u32 = 3;
+/// Buffers of another engine of which it is told that a copy may be missing.
+const NOTES_MAX: usize = 16;
 
 pub(super) const CHECK: Registered = Registered {
     name: "missing-host-write",
@@ -110,13 +112,15 @@ impl Check for MissingHostWrite {
     }
 
     fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
-        let (judged, cut) = self.copies.finish();
-        judged.iter().for_each(|judged| foreign(timeline, judged, found));
-        if cut {
-            found.note(
-                "missing-host-write: more buffers that the host copies to than are followed".to_owned(),
-            );
+        let (judged, notes) = self.copies.finish(timeline.trace())?;
+        let unknown = |judged: &&Judged| matches!(judged.fate, Fate::Unknown(_));
+        judged.iter().filter(|j| !unknown(j)).for_each(|judged| foreign(timeline, judged, found));
+        judged.iter().filter(unknown).take(NOTES_MAX).for_each(|judged| foreign(timeline, judged, found));
+        let more = judged.iter().filter(unknown).count().saturating_sub(NOTES_MAX);
+        if more > 0 {
+            found.note(format!("missing-host-write: {more} more buffers that at times had no copy"));
         }
+        notes.into_iter().for_each(|note| found.note(format!("missing-host-write: {note}")));
         Ok(())
     }
 }
@@ -140,6 +144,16 @@ fn foreign(timeline: &Timeline<'_>, judged: &Judged, found: &mut Found) {
                 judged.node
             ),
         ),
+        Fate::Unknown(times) => {
+            let (at, more) = (judged.spot.at(), times - 1);
+            let more = if more == 0 { String::new() } else { format!(" and {more} times more") };
+            found.note(format!(
+                "missing-host-write: {} binds {label}, to which the host copied another value in each of {steps} decode \
+                 steps before step {at}, and nothing in that one{more}: whether it was due is not known",
+                judged.node
+            ));
+            return;
+        }
         Fate::Nothing => {
             let at = judged.spot.at();
             found.note(format!(

@@ -1,0 +1,198 @@
+//! Copies that did not come although those before had: which of them are missing.
+//!
+//! One is accused only if the values show that it was due (see `due.rs`), the next launch had its copy again, and
+//! launches without one are rare in the whole run, or most of them stand out like this one. If several copies that come
+//! before every launch lack at one, it was a launch of another kind, as a dummy run is: then only a copy that alone stands
+//! out by its values is accused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use twinstep_traces::{BufferId, GraphId, SnapshotId, Trace};
+
+use super::due::{Due, JUMPS_MIN, due};
+use super::series::{Read, STEPS_MIN, Series};
+use super::{Fate, Judged};
+use crate::ReplayError;
+
+/// Launches without a copy that are kept.
+const SUSPECTS_MAX: usize = 1 << 16;
+/// Of so many launches, one run of launches without a copy is rare.
+const RARE: u64 = 8;
+
+/// Where to, and how many bytes.
+type Copied = (u64, u64);
+
+/// Launches of a graph in decode steps, as to one input.
+#[derive(Debug, Default)]
+struct Tally {
+    launches: u64,
+    /// Runs of launches without a copy.
+    gaps: u64,
+    /// Launches with a copy in a row up to the last one, and the first copy of that.
+    row: u32,
+    copied: Copied,
+    /// Launches without a copy that was due by their values.
+    due: u64,
+}
+
+/// A launch without a copy that one before had.
+struct Suspect {
+    judged: Judged,
+    graph: GraphId,
+    /// Copies a step.
+    copies: u32,
+    first: u64,
+    before: Vec<SnapshotId>,
+    given: SnapshotId,
+    step: u32,
+    copied: Copied,
+}
+
+/// One whose next launch has been seen.
+struct Closed {
+    judged: Judged,
+    graph: GraphId,
+    due: Due,
+    step: u32,
+    copied: Copied,
+}
+
+/// All launches without a copy of a run.
+#[derive(Default)]
+pub(super) struct Suspects {
+    tallies: BTreeMap<(BufferId, GraphId), Tally>,
+    open: BTreeMap<(BufferId, GraphId), Suspect>,
+    closed: Vec<Closed>,
+    /// By step record: copies that lacked at launches that follow on [`STEPS_MIN`] or more with one.
+    lacking: BTreeMap<u32, BTreeSet<Copied>>,
+    /// There were more than are kept.
+    pub(super) cut: bool,
+}
+
+impl Suspects {
+    /// Counts a launch of a decode step, the step record `step`.
+    pub(super) fn count(&mut self, key: (BufferId, GraphId), read: &Read, step: u32) {
+        if self.tallies.len() >= SUSPECTS_MAX && !self.tallies.contains_key(&key) {
+            self.cut = true;
+            return;
+        }
+        let tally = self.tallies.entry(key).or_default();
+        tally.launches += 1;
+        if read.window.copies > 0 {
+            tally.row = tally.row.saturating_add(1);
+            tally.copied = read.window.copy;
+            return;
+        }
+        if tally.row > 0 {
+            tally.gaps += 1;
+        }
+        if tally.row >= STEPS_MIN {
+            self.lacking.entry(step).or_default().insert(tally.copied);
+        }
+        tally.row = 0;
+    }
+
+    /// A launch without a copy, of the step record `step`, after a series with one each.
+    pub(super) fn add(
+        &mut self,
+        judged: Judged,
+        graph: GraphId,
+        series: Series,
+        given: SnapshotId,
+        step: u32,
+    ) {
+        let key = (judged.buffer, graph);
+        let copied = self.tallies.get(&key).map_or((0, 0), |tally| tally.copied);
+        let (copies, first, before) = (series.copies, series.first, series.given.into());
+        self.open.insert(key, Suspect { judged, graph, copies, first, before, given, step, copied });
+    }
+
+    /// Another decode step has ended, with these launches: what it shows of those without a copy of the step before.
+    ///
+    /// # Errors
+    /// [`ReplayError::Read`].
+    pub(super) fn next(
+        &mut self,
+        trace: &Trace,
+        reads: &BTreeMap<(BufferId, GraphId), Read>,
+    ) -> Result<(), ReplayError> {
+        for (key, suspect) in std::mem::take(&mut self.open) {
+            let read = reads.get(&key).filter(|read| read.window.copies > 0 && !read.window.gap);
+            let after = read.and_then(|read| Some((read.given?, read.window.copies)));
+            self.close(trace, suspect, after)?;
+        }
+        Ok(())
+    }
+
+    fn close(
+        &mut self,
+        trace: &Trace,
+        suspect: Suspect,
+        after: Option<(SnapshotId, u32)>,
+    ) -> Result<(), ReplayError> {
+        let Suspect { mut judged, graph, copies, first, before, given, step, copied } = suspect;
+        let due = match after {
+            Some((after, _)) => due(trace, judged.buffer, first, before.into_iter(), given, after)?,
+            None => Due::Unknown,
+        };
+        // Where steps are guessed, a late copy is counted to the next step: that has one too many.
+        if after.is_some_and(|(_, copies_after)| Some(copies_after) == copies.checked_mul(2)) {
+            judged.fate = Fate::Late;
+        }
+        let tally = self.tallies.get_mut(&(judged.buffer, graph));
+        tally.into_iter().for_each(|tally| tally.due += u64::from(due == Due::Skipped));
+        match self.closed.len() < SUSPECTS_MAX {
+            true => self.closed.push(Closed { judged, graph, due, step, copied }),
+            false => self.cut = true,
+        }
+        Ok(())
+    }
+
+    /// All has been seen: what is missing or late, and once for each input and graph what may be.
+    ///
+    /// # Errors
+    /// [`ReplayError::Read`].
+    pub(super) fn finish(&mut self, trace: &Trace) -> Result<Vec<Judged>, ReplayError> {
+        for (_, suspect) in std::mem::take(&mut self.open) {
+            self.close(trace, suspect, None)?;
+        }
+        let mut skipped: BTreeMap<u32, BTreeSet<Copied>> = BTreeMap::new();
+        for one in self.closed.iter().filter(|one| one.due == Due::Skipped) {
+            skipped.entry(one.step).or_default().insert(one.copied);
+        }
+        let count = |of: &BTreeMap<u32, BTreeSet<Copied>>, step| of.get(&step).map_or(0, BTreeSet::len);
+        let mut accused: BTreeSet<(u32, Copied)> = BTreeSet::new();
+        let mut unknown: BTreeMap<(BufferId, GraphId), Judged> = BTreeMap::new();
+        let mut judged = Vec::new();
+        for Closed { judged: one, graph, due, step, copied } in std::mem::take(&mut self.closed) {
+            let Some(tally) = self.tallies.get(&(one.buffer, graph)) else { continue };
+            let alone = count(&self.lacking, step) <= 1;
+            let is = match (one.fate, due) {
+                // Nothing is accused; it is told as it is.
+                (Fate::Nothing, _) => true,
+                (fate, Due::Skipped) => {
+                    let rare = tally.gaps * RARE <= tally.launches || tally.due * 2 >= tally.gaps;
+                    rare && (alone || fate == Fate::Late || count(&skipped, step) == 1)
+                }
+                (Fate::Missing, Due::Jumped) => {
+                    alone && tally.gaps == 1 && tally.launches > JUMPS_MIN as u64 + 1
+                }
+                _ => false,
+            };
+            if is {
+                // Several inputs that one copy is for are one mistake.
+                if one.fate == Fate::Nothing || accused.insert((step, copied)) {
+                    judged.push(one);
+                }
+                continue;
+            }
+            let first =
+                unknown.entry((one.buffer, graph)).or_insert(Judged { fate: Fate::Unknown(0), ..one });
+            if let Fate::Unknown(times) = &mut first.fate {
+                *times += 1;
+            }
+        }
+        judged.extend(unknown.into_values());
+        Ok(judged)
+    }
+}
