@@ -289,7 +289,7 @@ impl HostCopies {
     /// A decode step has ended.
     fn end(&mut self, trace: &Trace, event: &Event<'_>) -> Result<Vec<Judged>, ReplayError> {
         let (at, mut judged) = ((event.step.request, event.step.step), Vec::new());
-        self.suspects.next(trace, &self.reads)?;
+        self.suspects.next(trace, &self.reads, at.1)?;
         // What ended before this step goes on no more.
         self.work += self.series.len() as u64;
         self.series.retain(|_, s| s.last.0 != at.0 || s.last.1.checked_add(1) >= Some(at.1));
@@ -303,6 +303,7 @@ impl HostCopies {
                 let streams = (read.window.stream, read.stream);
                 let raced = |s: &Series| streams.0 != streams.1 && s.is_expected(&read);
                 if read.kept == Some(true) {
+                    self.suspects.repeats += u64::from(before.as_ref().is_some_and(|s| s.repeats(&read)));
                     self.series.insert((buffer, graph), Series::after(before, read, given, at));
                 } else if let Some(series) = before.filter(|s| read.kept == Some(false) && raced(s)) {
                     let fate = Fate::Raced(streams.0, streams.1);
@@ -311,12 +312,15 @@ impl HostCopies {
                 }
                 continue;
             }
+            if before.is_some() {
+                self.series.insert((buffer, graph), Series::none(given, at, read.version));
+            }
             let Some(series) = before.filter(|s| s.is_expected(&read)) else { continue };
             let fate = self.fate(input, &series, &read);
             let one = Judged { fate, spot: read.spot, buffer, node: read.node, steps: series.steps };
             match fate {
                 Fate::Moved(_) => judged.push(one),
-                _ => self.suspects.add(one, graph, series, given, event.index),
+                _ => self.suspects.add(one, graph, series, given, (event.index, at.1)),
             }
         }
         self.ever.extend(self.given.iter().map(|(target, _)| *target));

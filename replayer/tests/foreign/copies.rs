@@ -28,6 +28,7 @@ fn figures() {
         let findings = found(&Served::random(seed).record().0).findings;
         runs += u64::from(!findings.is_empty());
         for f in findings {
+            println!("{:?} {}", Served::random(seed), f.message);
             *falsely.entry(format!("{} {:?}", f.check, f.buffer)).or_default() += 1;
         }
     }

@@ -20,6 +20,8 @@ pub(super) const JUMPS_MIN: usize = 32;
 pub(super) enum Due {
     /// The host counted on.
     Skipped,
+    /// It did not.
+    Stayed,
     /// Other values came at each of [`JUMPS_MIN`] launches before.
     Jumped,
     Unknown,
@@ -63,7 +65,7 @@ fn judge(before: &[Vec<u32>], now: &[u32], after: &[u32]) -> Due {
         let values: Vec<u32> = before.iter().filter_map(|words| words.get(word)).copied().collect();
         values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect::<Vec<u32>>()
     };
-    let (mut skipped, mut regular) = (0, 0);
+    let (mut skipped, mut stayed, mut regular, mut others) = (0, 0, 0, 0);
     // Of words without a rule: all steps, those with a change, up and down.
     let (mut all, mut rises, mut falls) = (0, 0, 0);
     for (word, (now, after)) in now.iter().zip(after).enumerate() {
@@ -72,8 +74,11 @@ fn judge(before: &[Vec<u32>], now: &[u32], after: &[u32]) -> Due {
         let alike = deltas.iter().filter(|&&delta| delta == by).count();
         if by != 0 && rest.last() == Some(&by) && alike * 4 >= deltas.len() * 3 {
             regular += 1;
-            skipped += usize::from(after.wrapping_sub(*now) == by.wrapping_mul(2));
-        } else if deltas.iter().any(|&delta| delta != 0) {
+            let since = after.wrapping_sub(*now);
+            skipped += usize::from(since == by.wrapping_mul(2));
+            stayed += usize::from(since == by);
+        } else if now != after || deltas.iter().any(|&delta| delta != 0) {
+            others += 1;
             all += deltas.len();
             rises += deltas.iter().filter(|&&delta| delta as i32 > 0).count();
             falls += deltas.iter().filter(|&&delta| (delta as i32) < 0).count();
@@ -81,7 +86,8 @@ fn judge(before: &[Vec<u32>], now: &[u32], after: &[u32]) -> Due {
     }
     let jumps = (rises + falls) * 4 >= all * 3 && rises.min(falls) * 4 >= all;
     match () {
-        () if skipped > 0 && skipped * 2 > regular => Due::Skipped,
+        () if skipped > others && skipped * 2 > regular => Due::Skipped,
+        () if stayed > others && stayed * 2 > regular => Due::Stayed,
         () if regular == 0 && all > 0 && before.len() >= JUMPS_MIN && jumps && now != after => Due::Jumped,
         () => Due::Unknown,
     }

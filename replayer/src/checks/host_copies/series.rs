@@ -61,15 +61,30 @@ impl Series {
             s.version != version && (alike || s.steps == 1)
         };
         let (first, copies) = (window.first, window.copies);
-        let (steps, others, mut all) = match before.filter(goes_on) {
-            Some(s) => (s.steps + 1, s.others.intersection(&window.others).cloned().collect(), s.given),
-            None => (1, window.others, VecDeque::new()),
+        let (steps, others, mut all) = match before {
+            Some(s) if s.steps == 0 => (1, window.others, s.given),
+            Some(s) if goes_on(&s) => {
+                (s.steps + 1, s.others.intersection(&window.others).cloned().collect(), s.given)
+            }
+            _ => (1, window.others, VecDeque::new()),
         };
         if all.len() > JUMPS_MIN {
             all.pop_front();
         }
         all.push_back(given);
         Series { steps, last, version, first, copies, ahead, others, targets, given: all }
+    }
+
+    /// None any more: a launch had no copy. What it was given is where the next series begins.
+    pub(super) fn none(given: SnapshotId, last: (u32, u32), version: u64) -> Series {
+        let (others, targets) = (BTreeSet::new(), Targets::default());
+        let given = VecDeque::from([given]);
+        Series { steps: 0, last, version, first: 0, copies: 0, ahead: false, others, targets, given }
+    }
+
+    /// Whether a launch with a copy was given the same as the last one.
+    pub(super) fn repeats(&self, read: &Read) -> bool {
+        self.steps > 0 && self.version == read.version
     }
 
     /// Whether a launch without a copy was given the same as the last one, where another value was to be expected.

@@ -1,9 +1,11 @@
 //! Copies that did not come although those before had: which of them are missing.
 //!
 //! One is accused only if the values show that it was due (see `due.rs`), the next launch had its copy again, and
-//! launches without one are rare in the whole run, or most of them stand out like this one. If several copies that come
-//! before every launch lack at one, it was a launch of another kind, as a dummy run is: then only a copy that alone stands
-//! out by its values is accused.
+//! launches without one are rare in the whole run. If several copies that come before every launch lack at one, it was a
+//! launch of another kind, as a dummy run is: then only a copy that alone stands out by its values is accused, and none
+//! where another input shows that the host counted on nothing. Of values without a rule, it must also be the only launch
+//! without a copy, by a host that copies what has not changed as well. Two copies that are forgotten at one launch
+//! are taken for a dummy run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,11 +30,10 @@ struct Tally {
     launches: u64,
     /// Runs of launches without a copy.
     gaps: u64,
-    /// Launches with a copy in a row up to the last one, and the first copy of that.
+    /// Launches with a copy in a row up to the last one, and the first copy of that; whether there was any.
     row: u32,
+    any: bool,
     copied: Copied,
-    /// Launches without a copy that was due by their values.
-    due: u64,
 }
 
 /// A launch without a copy that one before had.
@@ -44,7 +45,9 @@ struct Suspect {
     first: u64,
     before: Vec<SnapshotId>,
     given: SnapshotId,
+    /// The step record, and the number of the step.
     step: u32,
+    number: u32,
     copied: Copied,
 }
 
@@ -65,6 +68,8 @@ pub(super) struct Suspects {
     closed: Vec<Closed>,
     /// By step record: copies that lacked at launches that follow on [`STEPS_MIN`] or more with one.
     lacking: BTreeMap<u32, BTreeSet<Copied>>,
+    /// Copies, to any input, of what it held already: the host copies without looking whether it must.
+    pub(super) repeats: u64,
     /// There were more than are kept.
     pub(super) cut: bool,
 }
@@ -80,6 +85,7 @@ impl Suspects {
         tally.launches += 1;
         if read.window.copies > 0 {
             tally.row = tally.row.saturating_add(1);
+            tally.any = true;
             tally.copied = read.window.copy;
             return;
         }
@@ -92,19 +98,19 @@ impl Suspects {
         tally.row = 0;
     }
 
-    /// A launch without a copy, of the step record `step`, after a series with one each.
+    /// A launch without a copy after a series with one each; `step` is its record and its number.
     pub(super) fn add(
         &mut self,
         judged: Judged,
         graph: GraphId,
         series: Series,
         given: SnapshotId,
-        step: u32,
+        (step, number): (u32, u32),
     ) {
         let key = (judged.buffer, graph);
         let copied = self.tallies.get(&key).map_or((0, 0), |tally| tally.copied);
         let (copies, first, before) = (series.copies, series.first, series.given.into());
-        self.open.insert(key, Suspect { judged, graph, copies, first, before, given, step, copied });
+        self.open.insert(key, Suspect { judged, graph, copies, first, before, given, step, number, copied });
     }
 
     /// Another decode step has ended, with these launches: what it shows of those without a copy of the step before.
@@ -115,10 +121,14 @@ impl Suspects {
         &mut self,
         trace: &Trace,
         reads: &BTreeMap<(BufferId, GraphId), Read>,
+        number: u32,
     ) -> Result<(), ReplayError> {
         for (key, suspect) in std::mem::take(&mut self.open) {
             let read = reads.get(&key).filter(|read| read.window.copies > 0 && !read.window.gap);
-            let after = read.and_then(|read| Some((read.given?, read.window.copies)));
+            // Where steps are guessed, a late copy is counted to the next step: that has one too many.
+            let follows = suspect.number.checked_add(1) == Some(number);
+            let twice = |copies| follows && suspect.copies.checked_mul(2) == Some(copies);
+            let after = read.and_then(|read| Some((read.given?, twice(read.window.copies))));
             self.close(trace, suspect, after)?;
         }
         Ok(())
@@ -128,19 +138,16 @@ impl Suspects {
         &mut self,
         trace: &Trace,
         suspect: Suspect,
-        after: Option<(SnapshotId, u32)>,
+        after: Option<(SnapshotId, bool)>,
     ) -> Result<(), ReplayError> {
-        let Suspect { mut judged, graph, copies, first, before, given, step, copied } = suspect;
+        let Suspect { mut judged, graph, first, before, given, step, copied, .. } = suspect;
         let due = match after {
             Some((after, _)) => due(trace, judged.buffer, first, before.into_iter(), given, after)?,
             None => Due::Unknown,
         };
-        // Where steps are guessed, a late copy is counted to the next step: that has one too many.
-        if after.is_some_and(|(_, copies_after)| Some(copies_after) == copies.checked_mul(2)) {
+        if after.is_some_and(|(_, late)| late) {
             judged.fate = Fate::Late;
         }
-        let tally = self.tallies.get_mut(&(judged.buffer, graph));
-        tally.into_iter().for_each(|tally| tally.due += u64::from(due == Due::Skipped));
         match self.closed.len() < SUSPECTS_MAX {
             true => self.closed.push(Closed { judged, graph, due, step, copied }),
             false => self.cut = true,
@@ -156,27 +163,35 @@ impl Suspects {
         for (_, suspect) in std::mem::take(&mut self.open) {
             self.close(trace, suspect, None)?;
         }
+        // The host counted on nothing meanwhile: a dummy run.
+        let stayed = self.closed.iter().filter(|one| one.due == Due::Stayed);
+        let dummies: BTreeSet<u32> = stayed.map(|one| one.step).collect();
         let mut skipped: BTreeMap<u32, BTreeSet<Copied>> = BTreeMap::new();
         for one in self.closed.iter().filter(|one| one.due == Due::Skipped) {
             skipped.entry(one.step).or_default().insert(one.copied);
+        }
+        // All graphs that read an input: a batch of another size is another graph.
+        let mut of_input: BTreeMap<BufferId, (u64, u64)> = BTreeMap::new();
+        for (&(buffer, _), tally) in self.tallies.iter().filter(|(_, tally)| tally.any) {
+            let (launches, gaps) = of_input.entry(buffer).or_default();
+            (*launches, *gaps) = (*launches + tally.launches, *gaps + tally.gaps);
         }
         let count = |of: &BTreeMap<u32, BTreeSet<Copied>>, step| of.get(&step).map_or(0, BTreeSet::len);
         let mut accused: BTreeSet<(u32, Copied)> = BTreeSet::new();
         let mut unknown: BTreeMap<(BufferId, GraphId), Judged> = BTreeMap::new();
         let mut judged = Vec::new();
         for Closed { judged: one, graph, due, step, copied } in std::mem::take(&mut self.closed) {
-            let Some(tally) = self.tallies.get(&(one.buffer, graph)) else { continue };
+            let Some(&(launches, gaps)) = of_input.get(&one.buffer) else { continue };
             let alone = count(&self.lacking, step) <= 1;
             let is = match (one.fate, due) {
                 // Nothing is accused; it is told as it is.
                 (Fate::Nothing, _) => true,
+                _ if dummies.contains(&step) => false,
                 (fate, Due::Skipped) => {
-                    let rare = tally.gaps * RARE <= tally.launches || tally.due * 2 >= tally.gaps;
+                    let rare = gaps <= 1 || gaps * RARE <= launches;
                     rare && (alone || fate == Fate::Late || count(&skipped, step) == 1)
                 }
-                (Fate::Missing, Due::Jumped) => {
-                    alone && tally.gaps == 1 && tally.launches > JUMPS_MIN as u64 + 1
-                }
+                (Fate::Missing, Due::Jumped) => alone && gaps == 1 && launches > JUMPS_MIN as u64 + 1,
                 _ => false,
             };
             if is {
