@@ -35,8 +35,8 @@ const TARGETS_MAX: usize = 4096;
 /// Pairs of an input and a graph that reads it.
 const PAIRS_MAX: usize = 1 << 18;
 /// Inputs, nodes, copies and chunks that are looked at before it is given up: in a trace from a stranger each copy may be
-/// to all inputs, and each graph may read all of them. Some 1000 times a run of 300 steps of a serving engine.
-const WORK_MAX: u64 = 50_000_000;
+/// to all inputs, and each graph may read all of them. Some 200 times a run of 300 steps of a serving engine.
+const WORK_MAX: u64 = 20_000_000;
 
 /// What became of a copy that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl HostCopies {
             notes.push("more buffers that the host copies to than are followed".to_owned());
         }
         if self.suspects.cut {
-            notes.push("more launches without a copy from the host than are kept".to_owned());
+            notes.push("more launches without a copy from the host than are looked at".to_owned());
         }
         if let Some(at) = &self.stopped {
             notes.push(format!("copies from the host from step {at} on: there are too many to follow"));

@@ -22,7 +22,8 @@ written too; such a loop writes ahead.
 
 In a run of another engine a host write is a copy from host memory. It is late if the same graph was launched
 after such a copy in each of three decode steps or more, another value each time, and is launched before it
-now: snapshots show that the launch was given what the one before it had.
+now: snapshots show that the launch was given what the one before it had, and that the values are two steps on
+at the next one. Where they are one step on, the launch was a dummy run.
 
 Seen in: a missing edge between the copy of inputs and the launch of the graph (ashalliants/ninfer-3090
 #44, stale for 18 % of inputs); the order of BOC seed and launch in decode loops (reference, fault seed 10).

@@ -11,17 +11,17 @@ use twinstep_traces::{BufferId, SnapshotId, Trace};
 use crate::ReplayError;
 
 /// Bytes of an input that are looked at, from the first copy on.
-const BYTES_MAX: u64 = 4096;
+pub(super) const BYTES_MAX: u64 = 4096;
 /// Launches whose values follow no rule after which another value is expected.
 pub(super) const JUMPS_MIN: usize = 32;
 
 /// What values say of a copy that did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The host counted on.
-    Skipped,
-    /// It did not.
-    Stayed,
+    /// The host counted on, in so many words.
+    Skipped(usize),
+    /// It did not, in so many words.
+    Stayed(usize),
     /// Other values came at each of [`JUMPS_MIN`] launches before.
     Jumped,
     Unknown,
@@ -86,8 +86,8 @@ fn judge(before: &[Vec<u32>], now: &[u32], after: &[u32]) -> Due {
     }
     let jumps = (rises + falls) * 4 >= all * 3 && rises.min(falls) * 4 >= all;
     match () {
-        () if skipped > others && skipped * 2 > regular => Due::Skipped,
-        () if stayed > others && stayed * 2 > regular => Due::Stayed,
+        () if skipped > others && skipped * 2 > regular => Due::Skipped(skipped),
+        () if stayed > others && stayed * 2 > regular => Due::Stayed(stayed),
         () if regular == 0 && all > 0 && before.len() >= JUMPS_MIN && jumps && now != after => Due::Jumped,
         () => Due::Unknown,
     }

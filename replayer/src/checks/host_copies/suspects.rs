@@ -11,15 +11,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{BufferId, GraphId, SnapshotId, Trace};
 
-use super::due::{Due, JUMPS_MIN, due};
+use super::due::{BYTES_MAX, Due, due};
 use super::series::{Read, STEPS_MIN, Series};
 use super::{Fate, Judged};
 use crate::ReplayError;
 
 /// Launches without a copy that are kept.
 const SUSPECTS_MAX: usize = 1 << 16;
+/// Bytes that are read of snapshots to judge them.
+const READ_MAX: u64 = 1 << 30;
 /// Of so many launches, one run of launches without a copy is rare.
 const RARE: u64 = 8;
+/// Steps in a row with a copy that suffice in a run of any length, and the part of all launches that does in a short one.
+const LONG: u64 = 8;
+const LONG_PART: u64 = 4;
 
 /// Where to, and how many bytes.
 type Copied = (u64, u64);
@@ -70,7 +75,9 @@ pub(super) struct Suspects {
     lacking: BTreeMap<u32, BTreeSet<Copied>>,
     /// Copies, to any input, of what it held already: the host copies without looking whether it must.
     pub(super) repeats: u64,
-    /// There were more than are kept.
+    /// Bytes that were read of snapshots.
+    bytes: u64,
+    /// There were more than are kept or looked at.
     pub(super) cut: bool,
 }
 
@@ -141,7 +148,10 @@ impl Suspects {
         after: Option<(SnapshotId, bool)>,
     ) -> Result<(), ReplayError> {
         let Suspect { mut judged, graph, first, before, given, step, copied, .. } = suspect;
-        let due = match after {
+        let chunk = trace.buffer(judged.buffer).map_or(0, |b| u64::from(b.chunk_bytes)).max(BYTES_MAX);
+        self.bytes = self.bytes.saturating_add((before.len() as u64 + 2) * chunk);
+        self.cut |= self.bytes > READ_MAX;
+        let due = match after.filter(|_| self.bytes <= READ_MAX) {
             Some((after, _)) => due(trace, judged.buffer, first, before.into_iter(), given, after)?,
             None => Due::Unknown,
         };
@@ -163,11 +173,20 @@ impl Suspects {
         for (_, suspect) in std::mem::take(&mut self.open) {
             self.close(trace, suspect, None)?;
         }
-        // The host counted on nothing meanwhile: a dummy run.
-        let stayed = self.closed.iter().filter(|one| one.due == Due::Stayed);
-        let dummies: BTreeSet<u32> = stayed.map(|one| one.step).collect();
+        // By step: words that show that the host counted on meanwhile, and that it did not, as in a dummy run.
+        let mut words: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
+        for one in &self.closed {
+            let (skipped, stayed) = words.entry(one.step).or_default();
+            match one.due {
+                Due::Skipped(words) => *skipped += words,
+                Due::Stayed(words) => *stayed += words,
+                Due::Jumped | Due::Unknown => {}
+            }
+        }
+        let is_dummy =
+            |step| words.get(&step).is_some_and(|&(skipped, stayed)| stayed > 0 && stayed >= skipped);
         let mut skipped: BTreeMap<u32, BTreeSet<Copied>> = BTreeMap::new();
-        for one in self.closed.iter().filter(|one| one.due == Due::Skipped) {
+        for one in self.closed.iter().filter(|one| matches!(one.due, Due::Skipped(_))) {
             skipped.entry(one.step).or_default().insert(one.copied);
         }
         // All graphs that read an input: a batch of another size is another graph.
@@ -186,12 +205,14 @@ impl Suspects {
             let is = match (one.fate, due) {
                 // Nothing is accused; it is told as it is.
                 (Fate::Nothing, _) => true,
-                _ if dummies.contains(&step) => false,
-                (fate, Due::Skipped) => {
+                _ if is_dummy(step) => false,
+                (fate, Due::Skipped(words)) => {
                     let rare = gaps <= 1 || gaps * RARE <= launches;
-                    rare && (alone || fate == Fate::Late || count(&skipped, step) == 1)
+                    // A single count may rise by one for a while: in a longer run more is asked for.
+                    let long = words > 1 || u64::from(one.steps) >= (launches / LONG_PART).min(LONG);
+                    rare && long && (alone || fate == Fate::Late || count(&skipped, step) == 1)
                 }
-                (Fate::Missing, Due::Jumped) => alone && gaps == 1 && launches > JUMPS_MIN as u64 + 1,
+                (Fate::Missing, Due::Jumped) => alone && gaps == 1 && self.repeats > 0,
                 _ => false,
             };
             if is {
