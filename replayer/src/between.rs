@@ -1,7 +1,7 @@
 //! What ran between two neighbouring snapshot points, and which buffers changed meanwhile: all that is known
 //! of the effects of launches whose meaning is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use twinstep_traces::{BufferId, ChunkHash, GraphId, Item, ProgramId, SnapshotId, Trace};
 
@@ -114,6 +114,27 @@ impl Intervals {
     /// The interval that ends at a snapshot.
     pub(crate) fn ending_at(&self, snapshot: SnapshotId) -> Option<usize> {
         self.list.iter().position(|b| b.to.snapshot == snapshot)
+    }
+
+    /// The buffers that changed over a launch of any graph.
+    ///
+    /// # Errors
+    /// [`ReplayError::Read`].
+    pub(crate) fn changed_by_graphs(&self, trace: &Trace) -> Result<BTreeSet<BufferId>, ReplayError> {
+        let mut found = BTreeSet::new();
+        for (at, between) in self.list.iter().enumerate() {
+            for ran in &between.ran {
+                if let Some(Item::GraphLaunch { graph, .. }) =
+                    trace.program(ran.program)?.items.get(ran.item as usize)
+                    && trace.graph(*graph).is_some()
+                {
+                    let changed = between.changed.iter().filter(|&(_, since)| since + 1 == at);
+                    found.extend(changed.map(|(&buffer, _)| buffer));
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// For each launch of a graph that has a point on either side and no other launch of a graph, kernel,

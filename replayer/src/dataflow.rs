@@ -79,9 +79,15 @@ pub(crate) fn order(
     for (&buffer, &at) in &first {
         found.entry(buffer).or_insert_with(|| fed_back.get(&buffer).copied().unwrap_or(at));
     }
+    // Of the nodes that are asked for, each once: how many operands, and how many of them differ.
+    let mut counts: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for &at in found.values() {
+        let count = |node: &Node| (node.operands.len(), node.operands.intersection(differing).count());
+        counts.entry(at).or_insert_with(|| nodes.get(at).map_or((0, 0), count));
+    }
     let share = |buffer: BufferId, at: usize| {
-        let others = nodes.get(at).map_or(0, |n| n.operands.len()).saturating_sub(1).max(1);
-        let differ = nodes.get(at).map_or(0, |n| n.operands.intersection(differing).count());
+        let (others, differ) = counts.get(&at).copied().unwrap_or_default();
+        let others = others.saturating_sub(1).max(1);
         (differ.saturating_sub(usize::from(differing.contains(&buffer))) * 1000 / others) as u32
     };
     Ok(found.into_iter().map(|(buffer, at)| (buffer, (at, share(buffer, at)))).collect())

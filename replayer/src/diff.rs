@@ -1,16 +1,20 @@
 //! Where two runs first differ, and how it goes on.
 
+mod computed;
+mod touched;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, BufferRecord, Item, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{
+    BufferId, BufferRecord, PointRecord, RunRecord, SnapshotId, StepKind, StepRecord, Trace,
+};
 
 use crate::ReplayError;
 use crate::at::{find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
-use crate::dataflow::{Order, order};
 use crate::foreign::is_foreign;
 use crate::lifetime::Lifetimes;
 use crate::noise::{ControlReport, Noise};
@@ -22,6 +26,8 @@ use crate::selection::{index_of, resolve};
 use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
 use crate::waveform::{self, WaveformReport};
+use computed::by_dataflow;
+use touched::{Budget, Touched};
 
 /// Steps of another engine whose differing buffers are put in order: what follows is a consequence.
 const ORDERED_MAX: usize = 64;
@@ -41,6 +47,9 @@ pub struct DiffReport {
     pub waveforms: Vec<WaveformReport>,
     /// Points that only one side has.
     pub unmatched_points: Vec<String>,
+    /// What is to be known of the comparison: other versions of what was run, and what was not looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What a control run tells, where one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlReport>,
@@ -204,11 +213,13 @@ pub fn diff_with(
         steps: Vec::new(),
         waveforms: waveform::compare(a, b)?,
         unmatched_points: Vec::new(),
+        notes: other_versions(a.run(), b.run()),
         control: noise.as_ref().map(Noise::report),
     };
     let mut forked = None;
     let (mut cursor_a, mut cursor_b) = (HashCursor::new(a), HashCursor::new(b));
     let (lives_a, lives_b) = (Lifetimes::of(a)?, Lifetimes::of(b)?);
+    let mut budgets = [Budget::new(), Budget::new()];
     for index in 0..a.step_count() {
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
@@ -233,8 +244,16 @@ pub fn diff_with(
         }
         let pairing = Pairing::at((a, &lives_a, index), (b, &lives_b, twin_index));
         let noise = noise.as_ref().map(|noise| (noise, index));
-        let (state, differing) =
-            compare_step((a, &step, &mut cursor_a), (b, &twin, &mut cursor_b), &pairing, noise, &mut report)?;
+        let [mine, theirs] = &mut budgets;
+        let touched = Touched::of(a, &step, mine)?.zip(Touched::of(b, &twin, theirs)?);
+        let (state, differing) = compare_step(
+            (a, &step, &mut cursor_a),
+            (b, &twin, &mut cursor_b),
+            &pairing,
+            touched.as_ref(),
+            noise,
+            &mut report,
+        )?;
         if state == StepState::Diverged && codes_differ((a, &step), (b, &twin))? {
             forked = Some(step.request);
         }
@@ -253,10 +272,40 @@ pub fn diff_with(
             );
         }
     }
+    if budgets.iter().any(Budget::is_spent) {
+        report.notes.push(
+            "what first steps of requests were given is compared whole: there is too much in them to tell what is left over"
+                .to_owned(),
+        );
+    }
     report.identical = report.steps.iter().all(|s| s.state == StepState::Identical)
         && report.waveforms.iter().all(|w| w.identical);
     report.steps.retain(|s| s.step > 0);
     Ok(report)
+}
+
+/// What two runs of another engine were made with and differs: the same code may round differently then.
+pub(crate) fn other_versions(a: &RunRecord, b: &RunRecord) -> Vec<String> {
+    if !is_foreign(a) {
+        return Vec::new();
+    }
+    let versions = |run: &RunRecord| {
+        let note = run.notes.iter().find(|(key, _)| key == "process.versions");
+        note.map_or(String::new(), |(_, versions)| versions.clone())
+    };
+    let all = [
+        ("libraries", versions(a), versions(b)),
+        ("device", a.device.name.clone(), b.device.name.clone()),
+        ("driver", a.device.driver.clone(), b.device.driver.clone()),
+    ];
+    let differ = all.into_iter().filter(|(_, a, b)| a != b && !a.is_empty() && !b.is_empty());
+    let said: Vec<String> = differ.map(|(what, a, b)| format!("{what} {a:?} in A, {b:?} in B")).collect();
+    match said.is_empty() {
+        true => Vec::new(),
+        false => {
+            vec![format!("recorded with other versions, which may round differently: {}", said.join("; "))]
+        }
+    }
 }
 
 fn push(
@@ -292,31 +341,32 @@ fn compare_step(
     (a, step, cursor_a): (&Trace, &StepRecord, &mut HashCursor<'_>),
     (b, twin, cursor_b): (&Trace, &StepRecord, &mut HashCursor<'_>),
     pairing: &Pairing,
+    touched: Option<&(Touched, Touched)>,
     noise: Option<(&Noise, usize)>,
     report: &mut DiffReport,
 ) -> Result<(StepState, Vec<String>), ReplayError> {
     let name = |id: BufferId| a.buffer(id).map_or(String::new(), |r| r.name.clone());
     let mut noisy: Vec<String> = Vec::new();
+    let mut points: BTreeMap<&str, &PointRecord> = BTreeMap::new();
+    for point in &twin.points {
+        points.entry(&point.point).or_insert(point);
+    }
+    let writers = launches(a, step).unwrap_or_default();
     for point in &step.points {
-        let Some(other) = snapshot_of(twin, &point.point) else {
+        let Some(&twin_point) = points.get(point.point.as_str()) else {
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
-        let touched_a = touched(a, step, point)?;
-        let touched_b = match twin.points.iter().find(|p| p.point == point.point) {
-            Some(point) => touched(b, twin, point)?,
-            None => None,
-        };
+        let other = twin_point.snapshot;
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
-        let writers = launches(a, step).unwrap_or_default();
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
             let Some(twin_id) = pairing.of(id) else { continue };
-            if let (Some(mine), Some(theirs)) = (&touched_a, &touched_b)
-                && !mine.contains(&id)
-                && !theirs.contains(&twin_id)
+            if let Some((mine, theirs)) = touched
+                && mine.lacks(point, id)
+                && theirs.lacks(twin_point, twin_id)
                 && shown_after(a, step, id)?
                 && shown_after(b, twin, twin_id)?
             {
@@ -341,7 +391,7 @@ fn compare_step(
         found.sort_unstable();
         let before = report.steps.iter().filter(|s| s.state == StepState::Diverged).count();
         if is_foreign(a.run()) && found.len() > 1 && before < ORDERED_MAX {
-            by_dataflow((a, step, point), (b, twin, other), &mut found)?;
+            by_dataflow((a, step, point), (b, twin, twin_point), &mut found)?;
         }
         let Some(&(_, id, twin_id)) = found.first() else { continue };
         if report.first.is_none() {
@@ -356,87 +406,12 @@ fn compare_step(
         }
         return Ok((StepState::Diverged, found.iter().map(|&(_, id, _)| name(id)).collect()));
     }
-    for point in twin.points.iter().filter(|p| snapshot_of(step, &p.point).is_none()) {
+    let mine: BTreeSet<&str> = step.points.iter().map(|p| p.point.as_str()).collect();
+    for point in twin.points.iter().filter(|p| !mine.contains(p.point.as_str())) {
         report.unmatched_points.push(format!("{}:{} {} only in B", twin.request, twin.step, point.point));
     }
     let state = if noisy.is_empty() { StepState::Identical } else { StepState::Noise };
     Ok((state, noisy))
-}
-
-/// Sorts buffers of another engine that differ at a point: the one whose difference arose first in front, as far as
-/// what ran since the point before tells.
-fn by_dataflow(
-    (a, step, point): (&Trace, &StepRecord, &PointRecord),
-    (b, twin, other): (&Trace, &StepRecord, SnapshotId),
-    found: &mut [(usize, BufferId, BufferId)],
-) -> Result<(), ReplayError> {
-    let Some(theirs) = twin.points.iter().find(|p| p.snapshot == other) else { return Ok(()) };
-    let ids = |pick: fn(&(usize, BufferId, BufferId)) -> BufferId| found.iter().map(pick).collect();
-    // The run that tells more of what ran.
-    let mine = since((a, step, point), &ids(|f| f.1))?;
-    let other = since((b, twin, theirs), &ids(|f| f.2))?;
-    let key = |&(_, id, twin_id): &(usize, BufferId, BufferId)| {
-        let order = if other.len() > mine.len() { other.get(&twin_id) } else { mine.get(&id) };
-        (order.copied().unwrap_or((usize::MAX, 0)), id)
-    };
-    found.sort_by_key(key);
-    Ok(())
-}
-
-/// The order of buffers in what ran in a step since the point before one.
-fn since(
-    (trace, step, point): (&Trace, &StepRecord, &PointRecord),
-    differing: &BTreeSet<BufferId>,
-) -> Result<BTreeMap<BufferId, Order>, ReplayError> {
-    let program = trace.program(step.program)?;
-    let before = step.points.iter().map(|p| p.position).filter(|&p| p < point.position).max().unwrap_or(0);
-    let end = (point.position as usize).min(program.items.len());
-    let items = program.items.get(before as usize..end).unwrap_or_default();
-    order(trace, items, &trace.covered(point.snapshot)?, differing)
-}
-
-/// At a point of another engine's first step of a request before its end: what was launched, copied and filled of that
-/// step until then has addresses of. The rest is left over from warm-up runs and earlier requests, which leave other
-/// things in two runs; what of it matters shows after the step. `None` at all other points, and where something was
-/// launched of which it is not known what it wrote.
-fn touched(
-    trace: &Trace,
-    step: &StepRecord,
-    point: &PointRecord,
-) -> Result<Option<BTreeSet<BufferId>>, ReplayError> {
-    let first = step.kind == StepKind::Prefill || step.step == 1;
-    let later = step.points.iter().any(|p| p.point == "step.after" && p.snapshot != point.snapshot);
-    if !(first && later && point.point != "step.after" && is_foreign(trace.run())) {
-        return Ok(None);
-    }
-    let program = trace.program(step.program)?;
-    let launch = |item: &Item| matches!(item, Item::Opaque(_) | Item::GraphLaunch { .. });
-    let begun = match program.items.iter().position(launch) {
-        Some(first) => first < point.position as usize,
-        // Dumps: what ran is not recorded at all.
-        None => point.point != "step.before",
-    };
-    let mut touched = BTreeSet::new();
-    let mut graphs = BTreeSet::new();
-    for item in program.items.iter().take(point.position as usize) {
-        if begun && untold(item) {
-            return Ok(None);
-        }
-        touched.extend(item.buffers());
-        if let Item::GraphLaunch { graph, .. } = item
-            && graphs.insert(*graph)
-        {
-            let Some(record) = trace.graph(*graph) else { return Ok(None) };
-            let nodes = trace.program(record.program)?;
-            if nodes.items.iter().any(untold) {
-                return Ok(None);
-            }
-            touched.extend(nodes.items.iter().flat_map(Item::buffers));
-        }
-    }
-    let before = step.host_writes.iter().filter(|write| write.position <= point.position);
-    touched.extend(before.map(|write| write.buffer));
-    Ok(Some(touched))
 }
 
 /// Whether a buffer is looked at again after the step.
@@ -445,15 +420,6 @@ fn shown_after(trace: &Trace, step: &StepRecord, buffer: BufferId) -> Result<boo
         Some(after) => trace.covers(after, buffer)?,
         None => false,
     })
-}
-
-/// Whether an item may write what it does not say.
-fn untold(item: &Item) -> bool {
-    match item {
-        Item::Gap { .. } | Item::Launch(_) => true,
-        Item::Opaque(launch) => launch.parameters.is_empty(),
-        _ => false,
-    }
 }
 
 type Place<'a> = (&'a Trace, SnapshotId, BufferId);

@@ -397,7 +397,6 @@ fn describe(timeline: &Timeline<'_>, found: &Found) -> Result<HistoryWriter, Rep
 ///
 /// # Errors
 /// [`ReplayError::Place`] where there is no such moment; [`ReplayError::Read`].
-#[allow(dead_code, reason = "the cause search asks this")]
 pub(crate) fn last_writers(
     trace: &Trace,
     index: usize,

@@ -170,6 +170,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
             w.request, w.samples_a, w.samples_b, w.correlation, w.loudness_a_db, w.loudness_b_db
         ));
     }
+    lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     for note in report.control.iter().flat_map(|c| &c.notes) {
         lines.push(format!("control: {note}"));
     }

@@ -5,30 +5,38 @@
 //! *input* of a graph if the host copies to it and a node has an address within it. A launch that reads an input is
 //! judged by what was copied there since the last launch that read it, whatever step that was in: so a loop that
 //! writes ahead is as good as one that writes just before. A copy is expected before a launch if, in each of
-//! [`STEPS_MIN`] or more decode steps in a row up to it, the same graph was launched after a copy to the same place,
-//! and snapshots show another value each time which the graph itself left as it was. It is missed only if a snapshot
-//! shows that the launch was given exactly what the one before it had: whoever else wrote the buffer, by whatever
-//! is not recorded, would have changed it.
+//! [`STEPS_MIN`](series::STEPS_MIN) or more decode steps in a row up to it, the same graph was launched after a copy to the
+//! same place, and snapshots show another value each time which the graph itself left as it was. It may be missed only if
+//! a snapshot shows that the launch was given exactly what the one before it had: whoever else wrote the buffer, by
+//! whatever is not recorded, would have changed it. That is so in sound runs as well, where nothing had changed or the
+//! launch was a dummy run; `suspects.rs` tells them apart once the whole run has been seen.
+
+mod due;
+mod inputs;
+mod series;
+mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use twinstep_traces::{
-    BufferId, ChunkHash, GraphId, Item, PointRecord, ProgramId, StepKind, Trace, ViewRecord,
-};
+use twinstep_traces::{BufferId, GraphId, Item, PointRecord, StepKind, Trace, ViewRecord};
 
-use super::bindings::{Bound, bound, is_unnamed, range};
+use super::bindings::{Bound, bound};
 use super::{Spot, foreign_name};
 use crate::ReplayError;
 use crate::foreign::is_foreign;
-use crate::timeline::{Event, Timeline, What};
+use crate::timeline::{Event, Timeline, What, name_of};
+use inputs::{Input, Inputs, from_host};
+use series::{Read, Series, Targets};
+use suspects::Suspects;
 
-/// Decode steps in a row with another value each time after which a copy is expected.
-const STEPS_MIN: u32 = 3;
-/// Buffers that are followed.
-const INPUTS_MAX: usize = 4096;
 /// Copies of a step that are kept.
 const TARGETS_MAX: usize = 4096;
+/// Pairs of an input and a graph that reads it.
+const PAIRS_MAX: usize = 1 << 18;
+/// Inputs, nodes, copies and chunks that are looked at before it is given up: in a trace from a stranger each copy may be
+/// to all inputs, and each graph may read all of them. Some 200 times a run of 300 steps of a serving engine.
+const WORK_MAX: u64 = 20_000_000;
 
 /// What became of a copy that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub(super) enum Fate {
     Nothing,
     /// It was made on this stream, the launch on that one, and it took effect while the launch ran.
     Raced(u32, u32),
+    /// There is none, at as many launches of the run, and whether it was due is not known.
+    Unknown(u64),
 }
 
 /// A launch that was given what the one before it had.
@@ -57,86 +67,15 @@ pub(super) struct Judged {
     pub(super) steps: u32,
 }
 
-/// A named buffer that the host copies to.
-struct Input {
-    start: u64,
-    end: u64,
-    /// By chunk, at the last snapshot.
-    chunks: BTreeMap<u64, ChunkHash>,
-    /// Changes that snapshots show.
-    version: u64,
-    /// The step record and item just before which a snapshot showed it last.
-    shown: Option<(u32, u32)>,
-    window: Window,
-    /// The last launch that read it, until a snapshot shows what that left.
-    launched: Option<(GraphId, u64)>,
-}
-
-/// What happened to an input since the last launch that read it.
-#[derive(Debug, Clone, Default)]
-struct Window {
-    /// Copies from the host, and the offset of the first.
-    copies: u32,
-    first: u64,
-    /// The step record and the stream of the last of them.
-    index: u32,
-    stream: u32,
-    /// Anything else that may write it.
-    others: BTreeSet<String>,
-    /// Something was not recorded.
-    gap: bool,
-}
-
-/// Where the host copied to, and how many bytes, in order.
-type Targets = Rc<Vec<(u64, u64)>>;
-
-/// The first launch of a step that read an input.
-struct Read {
-    spot: Spot,
-    node: String,
-    window: Window,
-    version: u64,
-    /// A snapshot shows what the launch was given.
-    known: bool,
-    /// Whether it was as it had been when a snapshot showed it next.
-    kept: Option<bool>,
-    /// Of the launch.
-    stream: u32,
-    /// The last copy to it before was in the step before.
-    ahead: bool,
-    /// Copies from the host to it that came later in the step.
-    late: u32,
-    /// All copies from the host before it, since the last graph launch of an earlier step.
-    targets: Targets,
-}
-
-/// Decode steps in a row in which a graph was launched after a copy to an input.
-struct Series {
-    steps: u32,
-    /// Request and step of the last of them.
-    last: (u32, u32),
-    version: u64,
-    first: u64,
-    copies: u32,
-    ahead: bool,
-    others: BTreeSet<String>,
-    /// Of the last of them.
-    targets: Targets,
-}
-
-/// A missing copy that the next launch may show to have been a late one.
-struct Suspect {
-    judged: Judged,
-    graph: GraphId,
-    copies: u32,
-}
+/// The inputs that a graph reads, with the first node that has the address.
+type ReadBy = Rc<Vec<(BufferId, Bound)>>;
 
 /// Follows the copies of one run.
 #[derive(Default)]
 pub(super) struct HostCopies {
-    inputs: BTreeMap<BufferId, Input>,
-    /// The inputs that each graph reads, with the first node that has the address.
-    graphs: BTreeMap<GraphId, Rc<Vec<(BufferId, Bound)>>>,
+    inputs: Inputs,
+    graphs: BTreeMap<GraphId, ReadBy>,
+    pairs: usize,
     series: BTreeMap<(BufferId, GraphId), Series>,
     reads: BTreeMap<(BufferId, GraphId), Read>,
     /// Copies from the host since the last graph launch.
@@ -147,70 +86,19 @@ pub(super) struct HostCopies {
     ever: BTreeSet<u64>,
     /// A graph was launched in this step.
     launched: bool,
-    suspects: Vec<Suspect>,
-    cut: bool,
-}
-
-/// A copy from host memory to the device: where to, and how many bytes.
-fn from_host(item: &Item) -> Option<(u64, u64)> {
-    match item {
-        Item::Copy { source: None, source_address: 0, target_address, bytes, .. } if *target_address != 0 => {
-            Some((*target_address, *bytes))
-        }
-        _ => None,
-    }
-}
-
-/// The places in a run's memory that the host copies to at any time: disjoint, in rising order.
-fn copied_to(trace: &Trace) -> Vec<(u64, u64)> {
-    let mut copied: BTreeMap<u64, u64> = BTreeMap::new();
-    for id in 0..trace.program_count() {
-        let Ok(program) = trace.program(ProgramId(id as u32)) else { continue };
-        for (target, bytes) in program.items.iter().filter_map(from_host) {
-            let end = copied.entry(target).or_default();
-            *end = (*end).max(target.saturating_add(bytes));
-        }
-    }
-    let mut merged: Vec<(u64, u64)> = Vec::new();
-    for (start, end) in copied {
-        match merged.last_mut() {
-            Some(last) if start < last.1 => last.1 = last.1.max(end),
-            _ => merged.push((start, end)),
-        }
-    }
-    merged
+    suspects: Suspects,
+    work: u64,
+    /// The step after which it was given up.
+    stopped: Option<String>,
 }
 
 impl HostCopies {
     /// For one trace; follows nothing in a run of our own, or in one without such copies.
     pub(super) fn new(trace: &Trace) -> HostCopies {
-        let mut copies = HostCopies::default();
-        if !is_foreign(trace.run()) {
-            return copies;
+        match is_foreign(trace.run()) {
+            true => HostCopies { inputs: Inputs::of(trace), ..HostCopies::default() },
+            false => HostCopies::default(),
         }
-        let copied = copied_to(trace);
-        for (id, record) in (0..).zip(trace.buffers()) {
-            let Some((start, end)) = range(trace, BufferId(id)) else { continue };
-            let next = copied.partition_point(|r| r.1 <= start);
-            if is_unnamed(&record.name) || copied.get(next).is_none_or(|r| r.0 >= end) {
-                continue;
-            }
-            if copies.inputs.len() == INPUTS_MAX {
-                copies.cut = true;
-                break;
-            }
-            let input = Input {
-                start,
-                end,
-                chunks: BTreeMap::new(),
-                version: 0,
-                shown: None,
-                window: Window::default(),
-                launched: None,
-            };
-            copies.inputs.insert(BufferId(id), input);
-        }
-        copies
     }
 
     /// Follows an event; gives what is decided by then.
@@ -222,7 +110,14 @@ impl HostCopies {
         timeline: &Timeline<'_>,
         event: &Event<'_>,
     ) -> Result<Vec<Judged>, ReplayError> {
-        if self.inputs.is_empty() {
+        if self.inputs.all.is_empty() || self.stopped.is_some() {
+            return Ok(Vec::new());
+        }
+        if self.work > WORK_MAX || self.pairs > PAIRS_MAX {
+            self.stopped = Some(name_of(event.step));
+            self.reads.clear();
+            self.series.clear();
+            self.graphs.clear();
             return Ok(Vec::new());
         }
         let trace = timeline.trace();
@@ -232,18 +127,35 @@ impl HostCopies {
                 Some((target, bytes)) => self.copied(event, target, bytes),
                 None => self.ran(trace, item),
             },
-            What::Gap => self.inputs.values_mut().for_each(|input| input.window.gap = true),
+            What::Gap => {
+                self.work += self.inputs.all.len() as u64;
+                self.inputs.all.values_mut().for_each(|input| input.window.gap = true);
+            }
             What::Point(point) => self.point(trace, event, point)?,
             What::GraphLaunch(graph) => self.launch(trace, event, graph)?,
-            What::End if event.step.kind == StepKind::Decode => return Ok(self.end(event)),
+            What::End if event.step.kind == StepKind::Decode => return self.end(trace, event),
             _ => {}
         }
         Ok(Vec::new())
     }
 
-    /// All has been seen: what was still to be decided, and whether there were more buffers than are followed.
-    pub(super) fn finish(&mut self) -> (Vec<Judged>, bool) {
-        (std::mem::take(&mut self.suspects).into_iter().map(|suspect| suspect.judged).collect(), self.cut)
+    /// All has been seen: what was still to be decided, and what was not followed.
+    ///
+    /// # Errors
+    /// [`ReplayError::Read`].
+    pub(super) fn finish(&mut self, trace: &Trace) -> Result<(Vec<Judged>, Vec<String>), ReplayError> {
+        let mut notes = Vec::new();
+        let judged = self.suspects.finish(trace)?;
+        if self.inputs.cut {
+            notes.push("more buffers that the host copies to than are followed".to_owned());
+        }
+        if self.suspects.cut {
+            notes.push("more launches without a copy from the host than are looked at".to_owned());
+        }
+        if let Some(at) = &self.stopped {
+            notes.push(format!("copies from the host from step {at} on: there are too many to follow"));
+        }
+        Ok((judged, notes))
     }
 
     fn begin(&mut self) {
@@ -255,19 +167,25 @@ impl HostCopies {
         if self.waiting.len() < TARGETS_MAX {
             self.waiting.push((target, bytes));
         }
-        let end = target.saturating_add(bytes);
-        for (&buffer, input) in self.inputs.iter_mut().filter(|(_, i)| target < i.end && end > i.start) {
+        let (within, looked) = self.inputs.within(target, target.saturating_add(bytes));
+        self.work += 1 + looked;
+        for buffer in within {
+            let Some(input) = self.inputs.all.get_mut(&buffer) else { continue };
             let offset = target.saturating_sub(input.start);
             let window = &mut input.window;
             if window.copies == 0 {
                 window.first = offset;
+                window.copy = (target, bytes);
             }
             window.copies += 1;
             (window.index, window.stream) = (event.index, event.stream);
             // What the last launch left can no longer be told.
             input.launched = None;
             let of_buffer = (buffer, GraphId(0))..=(buffer, GraphId(u32::MAX));
-            self.reads.range_mut(of_buffer).for_each(|(_, read)| read.late += 1);
+            for (_, read) in self.reads.range_mut(of_buffer) {
+                read.late += 1;
+                self.work += 1;
+            }
         }
     }
 
@@ -282,24 +200,28 @@ impl HostCopies {
             _ => return,
         };
         for start in starts {
-            let end = start.saturating_add(bytes);
-            for input in self.inputs.values_mut().filter(|i| start < i.end && end > i.start) {
-                input.window.others.insert(foreign_name(item));
+            let (within, looked) = self.inputs.within(start, start.saturating_add(bytes));
+            self.work += 1 + looked;
+            for buffer in within {
+                let Some(input) = self.inputs.all.get_mut(&buffer) else { continue };
+                input.window.other(foreign_name(item));
                 input.launched = None;
             }
         }
     }
 
     fn point(&mut self, trace: &Trace, event: &Event<'_>, point: &PointRecord) -> Result<(), ReplayError> {
-        for change in trace.changes(point.snapshot)? {
-            let Some(input) = self.inputs.get_mut(&change.buffer) else { continue };
+        let (changes, covered) = (trace.changes(point.snapshot)?, trace.covered(point.snapshot)?);
+        self.work += (changes.len() + covered.len()) as u64;
+        for change in changes {
+            let Some(input) = self.inputs.all.get_mut(&change.buffer) else { continue };
             if input.chunks.insert(change.chunk, change.hash) != Some(change.hash) {
                 input.version += 1;
             }
         }
-        for buffer in trace.covered(point.snapshot)? {
-            let Some(input) = self.inputs.get_mut(&buffer) else { continue };
-            input.shown = Some((event.index, event.item));
+        for buffer in covered {
+            let Some(input) = self.inputs.all.get_mut(&buffer) else { continue };
+            input.shown = Some(((event.index, event.item), point.snapshot));
             let Some((graph, version)) = input.launched.take() else { continue };
             if let Some(read) = self.reads.get_mut(&(buffer, graph)) {
                 read.kept = Some(input.version == version);
@@ -309,19 +231,27 @@ impl HostCopies {
     }
 
     /// The inputs that a graph reads.
-    fn read_by(&mut self, trace: &Trace, graph: GraphId) -> Result<Rc<Vec<(BufferId, Bound)>>, ReplayError> {
+    fn read_by(&mut self, trace: &Trace, graph: GraphId) -> Result<ReadBy, ReplayError> {
         if let Some(known) = self.graphs.get(&graph) {
             return Ok(known.clone());
         }
-        let mut nodes = bound(trace, graph)?;
-        nodes.sort_by_key(|b| b.address);
-        let mut read = Vec::new();
-        for (&buffer, input) in &self.inputs {
-            let first = nodes.partition_point(|b| b.address < input.start);
-            let within = nodes.iter().skip(first).take_while(|b| b.address < input.end);
-            read.extend(within.min_by_key(|b| b.node).map(|node| (buffer, node.clone())));
+        // The first node of each address, in the order of nodes.
+        let mut seen = BTreeSet::new();
+        let nodes = bound(trace, graph)?;
+        self.work += nodes.len() as u64;
+        let mut read: BTreeMap<BufferId, Bound> = BTreeMap::new();
+        for node in nodes {
+            if !seen.insert(node.address) || self.work > WORK_MAX {
+                continue;
+            }
+            let (within, looked) = self.inputs.within(node.address, node.address.saturating_add(1));
+            self.work += looked;
+            for buffer in within {
+                read.entry(buffer).or_insert_with(|| node.clone());
+            }
         }
-        let read = Rc::new(read);
+        self.pairs += 1 + read.len();
+        let read: ReadBy = Rc::new(read.into_iter().collect());
         self.graphs.insert(graph, read.clone());
         Ok(read)
     }
@@ -332,13 +262,17 @@ impl HostCopies {
             given.splice(0..0, self.given.iter().copied());
             given.truncate(TARGETS_MAX);
         }
+        self.work += given.len() as u64;
         self.given = Rc::new(given);
         self.launched = true;
-        for (buffer, node) in self.read_by(trace, graph)?.iter() {
-            let Some(input) = self.inputs.get_mut(buffer) else { continue };
+        let read_by = self.read_by(trace, graph)?;
+        self.work += read_by.len() as u64;
+        for (buffer, node) in read_by.iter() {
+            let Some(input) = self.inputs.all.get_mut(buffer) else { continue };
             let window = std::mem::take(&mut input.window);
             input.launched = Some((graph, input.version));
-            let known = input.shown == Some((event.index, event.item));
+            let here = |&(at, _): &((u32, u32), _)| at == (event.index, event.item);
+            let given = input.shown.filter(here).map(|(_, snapshot)| snapshot);
             let (version, targets) = (input.version, &self.given);
             self.reads.entry((*buffer, graph)).or_insert_with(|| {
                 let mut spot = Spot::of(event);
@@ -346,57 +280,51 @@ impl HostCopies {
                 let (node, targets) = (node.name(graph), targets.clone());
                 let ahead = window.copies > 0 && window.index < event.index;
                 let stream = event.stream;
-                Read { spot, node, window, version, known, kept: None, stream, ahead, late: 0, targets }
+                Read { spot, node, window, version, given, kept: None, stream, ahead, late: 0, targets }
             });
         }
         Ok(())
     }
 
     /// A decode step has ended.
-    fn end(&mut self, event: &Event<'_>) -> Vec<Judged> {
+    fn end(&mut self, trace: &Trace, event: &Event<'_>) -> Result<Vec<Judged>, ReplayError> {
         let (at, mut judged) = ((event.step.request, event.step.step), Vec::new());
-        // Where steps are guessed, a late copy is counted to the next step: that has one too many.
-        for Suspect { judged: one, graph, copies } in std::mem::take(&mut self.suspects) {
-            let read = self.reads.get(&(one.buffer, graph));
-            let late = read.is_some_and(|read| read.window.copies == 2 * copies);
-            judged.push(Judged { fate: if late { Fate::Late } else { one.fate }, ..one });
-        }
-        let mut said: Vec<(u64, u64)> = Vec::new();
+        self.suspects.next(trace, &self.reads, at.1)?;
+        // What ended before this step goes on no more.
+        self.work += self.series.len() as u64;
+        self.series.retain(|_, s| s.last.0 != at.0 || s.last.1.checked_add(1) >= Some(at.1));
         for ((buffer, graph), read) in std::mem::take(&mut self.reads) {
-            let Some(input) = self.inputs.get(&buffer) else { continue };
+            let Some(input) = self.inputs.all.get(&buffer) else { continue };
+            self.suspects.count((buffer, graph), &read, event.index);
             let in_a_row = |s: &Series| s.last.0 == at.0 && s.last.1.checked_add(1) == Some(at.1);
             let before = self.series.remove(&(buffer, graph)).filter(in_a_row);
-            let sound = read.known && !read.window.gap;
+            let Some(given) = read.given.filter(|_| !read.window.gap) else { continue };
             if read.window.copies > 0 {
                 let streams = (read.window.stream, read.stream);
                 let raced = |s: &Series| streams.0 != streams.1 && s.is_expected(&read);
-                if sound && read.kept == Some(true) {
-                    self.series.insert((buffer, graph), Series::after(before, &read, at));
-                } else if let Some(series) = before.filter(|s| sound && read.kept == Some(false) && raced(s))
-                {
+                if read.kept == Some(true) {
+                    self.suspects.repeats += u64::from(before.as_ref().is_some_and(|s| s.repeats(&read)));
+                    self.series.insert((buffer, graph), Series::after(before, read, given, at));
+                } else if let Some(series) = before.filter(|s| read.kept == Some(false) && raced(s)) {
                     let fate = Fate::Raced(streams.0, streams.1);
                     let (spot, node, steps) = (read.spot, read.node, series.steps);
                     judged.push(Judged { fate, spot, buffer, node, steps });
                 }
                 continue;
             }
-            let Some(series) = before.filter(|s| sound && s.is_expected(&read)) else { continue };
-            // Two names of the same memory are one input.
-            if said.iter().any(|&(start, end)| start < input.end && input.start < end) {
-                continue;
+            if before.is_some() {
+                self.series.insert((buffer, graph), Series::none(given, at, read.version));
             }
-            said.push((input.start, input.end));
+            let Some(series) = before.filter(|s| s.is_expected(&read)) else { continue };
             let fate = self.fate(input, &series, &read);
             let one = Judged { fate, spot: read.spot, buffer, node: read.node, steps: series.steps };
             match fate {
-                Fate::Missing | Fate::Nothing => {
-                    self.suspects.push(Suspect { judged: one, graph, copies: series.copies });
-                }
-                Fate::Late | Fate::Moved(_) | Fate::Raced(..) => judged.push(one),
+                Fate::Moved(_) => judged.push(one),
+                _ => self.suspects.add(one, graph, series, given, (event.index, at.1)),
             }
         }
         self.ever.extend(self.given.iter().map(|(target, _)| *target));
-        judged
+        Ok(judged)
     }
 
     fn fate(&self, input: &Input, series: &Series, read: &Read) -> Fate {
@@ -421,29 +349,5 @@ impl HostCopies {
             }
             _ => Fate::Missing,
         }
-    }
-}
-
-impl Series {
-    /// One more step with a copy: the series goes on, or begins anew.
-    fn after(before: Option<Series>, read: &Read, last: (u32, u32)) -> Series {
-        let window = &read.window;
-        // The first launch of a request finds what was copied for a prefill as well.
-        let goes_on = |s: &Series| {
-            let alike = s.first == window.first && s.copies == window.copies;
-            s.version != read.version && (alike || s.steps == 1)
-        };
-        let (steps, others) = match before.filter(goes_on) {
-            Some(s) => (s.steps + 1, s.others.intersection(&window.others).cloned().collect()),
-            None => (1, window.others.clone()),
-        };
-        let (version, first, copies, ahead) = (read.version, window.first, window.copies, read.ahead);
-        Series { steps, last, version, first, copies, ahead, others, targets: read.targets.clone() }
-    }
-
-    /// Whether a launch without a copy was given the same as the last one, where another value was to be expected.
-    fn is_expected(&self, read: &Read) -> bool {
-        let known = read.window.others.is_subset(&self.others);
-        self.steps >= STEPS_MIN && self.version == read.version && known
     }
 }

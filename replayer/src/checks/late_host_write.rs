@@ -22,7 +22,8 @@ written too; such a loop writes ahead.
 
 In a run of another engine a host write is a copy from host memory. It is late if the same graph was launched
 after such a copy in each of three decode steps or more, another value each time, and is launched before it
-now: snapshots show that the launch was given what the one before it had.
+now: snapshots show that the launch was given what the one before it had, and that the values are two steps on
+at the next one. Where they are one step on, the launch was a dummy run.
 
 Seen in: a missing edge between the copy of inputs and the launch of the graph (ashalliants/ninfer-3090
 #44, stale for 18 % of inputs); the order of BOC seed and launch in decode loops (reference, fault seed 10).
@@ -52,22 +53,7 @@ impl Check for LateHostWrite {
         event: &Event<'_>,
         found: &mut Found,
     ) -> Result<(), ReplayError> {
-        for judged in self.copies.event(timeline, event)?.iter().filter(|judged| judged.fate == Fate::Late) {
-            let message = format!(
-                "{} binds {}, to which the host copies only afterwards; in each of {} decode steps before, it copied another value there first",
-                judged.node,
-                timeline.label(judged.buffer),
-                judged.steps
-            );
-            found.report(
-                &CHECK,
-                timeline,
-                &judged.spot,
-                Some(judged.buffer),
-                judged.buffer.0.to_string(),
-                message,
-            );
-        }
+        self.copies.event(timeline, event)?;
         let input = |buffer| timeline.trace().buffer(buffer).is_some_and(|b| b.role == Role::Input);
         match event.what {
             What::Begin => {
@@ -98,6 +84,21 @@ impl Check for LateHostWrite {
                 found.report(&CHECK, timeline, spot, Some(write.buffer), key, message);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
+        let (judged, _) = self.copies.finish(timeline.trace())?;
+        for judged in judged.iter().filter(|judged| judged.fate == Fate::Late) {
+            let message = format!(
+                "{} binds {}, to which the host copies only afterwards; in each of {} decode steps before, it copied another value there first",
+                judged.node,
+                timeline.label(judged.buffer),
+                judged.steps
+            );
+            let key = judged.buffer.0.to_string();
+            found.report(&CHECK, timeline, &judged.spot, Some(judged.buffer), key, message);
         }
         Ok(())
     }

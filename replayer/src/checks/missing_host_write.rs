@@ -11,6 +11,8 @@ use crate::{Kind, ReplayError};
 
 /// Steps in a row with another value each time after which a write is expected.
 const STEPS_MIN: u32 = 3;
+/// Buffers of another engine of which it is told that a copy may be missing.
+const NOTES_MAX: usize = 16;
 
 pub(super) const CHECK: Registered = Registered {
     name: "missing-host-write",
@@ -25,8 +27,15 @@ step are expected to change again: a constant, or a block table that changes now
 An input that a captured path never writes at all looks like a constant here; the model's rules tell that.
 
 In a run of another engine a host write is a copy from host memory, and a launch of a graph reads what its nodes
-have the address of. Snapshots must show that the launch was given what the one before it had. A step in
-which the host copies nothing at all, though it copied to several places before, is taken for a dummy run.
+have the address of. Snapshots must show that the launch was given what the one before it had, though a copy was
+due: values that went on by the same amount at each launch (positions, lengths) are two steps on at the next one, so
+the host had counted on. Where they are one step on, the launch was a dummy run; a table that is copied only where it
+has changed goes on from where it was. Values without a rule (token ids) are judged after 32 launches with a copy, if
+that is the only one without and the host copies what has not changed as well. Launches without a copy must be
+rare. Where several copies lack at one launch, only one that alone stands out is accused: two that are forgotten
+at once are missed. So is one at the last launch of the run or of its graph, and one of a few launches in a long run
+of a batch of one. What may be missing is told under what was not looked at. A step in which the host copies
+nothing at all, though it copied to several places before, is taken for a dummy run.
 
 Seen in: persistent metadata buffers dropped from a decode path (vllm #33638); a plan not made again before
 the graph was launched (alibaba/rtp-llm #378); a host early return under the graph (vllm-omni #4204).
@@ -110,13 +119,15 @@ impl Check for MissingHostWrite {
     }
 
     fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
-        let (judged, cut) = self.copies.finish();
-        judged.iter().for_each(|judged| foreign(timeline, judged, found));
-        if cut {
-            found.note(
-                "missing-host-write: more buffers that the host copies to than are followed".to_owned(),
-            );
+        let (judged, notes) = self.copies.finish(timeline.trace())?;
+        let unknown = |judged: &&Judged| matches!(judged.fate, Fate::Unknown(_));
+        judged.iter().filter(|j| !unknown(j)).for_each(|judged| foreign(timeline, judged, found));
+        judged.iter().filter(unknown).take(NOTES_MAX).for_each(|judged| foreign(timeline, judged, found));
+        let more = judged.iter().filter(unknown).count().saturating_sub(NOTES_MAX);
+        if more > 0 {
+            found.note(format!("missing-host-write: {more} more buffers that at times had no copy"));
         }
+        notes.into_iter().for_each(|note| found.note(format!("missing-host-write: {note}")));
         Ok(())
     }
 }
@@ -140,6 +151,16 @@ fn foreign(timeline: &Timeline<'_>, judged: &Judged, found: &mut Found) {
                 judged.node
             ),
         ),
+        Fate::Unknown(times) => {
+            let (at, more) = (judged.spot.at(), times - 1);
+            let more = if more == 0 { String::new() } else { format!(" and {more} times more") };
+            found.note(format!(
+                "missing-host-write: {} binds {label}, to which the host copied another value in each of {steps} decode \
+                 steps before step {at}, and nothing in that one{more}: whether it was due is not known",
+                judged.node
+            ));
+            return;
+        }
         Fate::Nothing => {
             let at = judged.spot.at();
             found.note(format!(

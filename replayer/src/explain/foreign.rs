@@ -30,6 +30,9 @@ use crate::requests::Requests;
 use candidate::{Candidate, by_checks, not_launched};
 use located::Located;
 
+/// Buffers that differ at a point which are looked at one by one.
+const NAMES_MAX: usize = 256;
+
 /// The verdict on runs without a difference. What a check finds on either had no effect that was recorded.
 pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)>) {
     let verdict = &mut report.verdict;
@@ -77,8 +80,19 @@ pub(super) fn investigate(
         let text = format!("{first} at {}", first.point);
         note(report, "first-difference", text);
     }
+    for text in &differences.notes {
+        note(report, "comparison", text.clone());
+    }
     for text in located.describe(a, b)? {
         note(report, "located", text);
+    }
+    if located.differing.len() > NAMES_MAX {
+        let count = located.differing.len();
+        let text = format!(
+            "{count} buffers differ there: copies of the host that lack were looked for in the first {NAMES_MAX}, and \
+             results that nothing writes not at all"
+        );
+        note(report, "not-looked-at", text);
     }
     let mut candidates = by_checks(report, &located, &requests, at);
     for (side, trace, at) in [(Side::A, a, at), (Side::B, b, at_b)] {

@@ -106,14 +106,23 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(mode: &str, base: u64, rank: u32) -> Engine {
-        let notes = vec![
+        Engine::with_versions(mode, base, rank, "", "")
+    }
+
+    /// As [`Engine::new`], with what is known of the libraries and of the device's driver.
+    pub(crate) fn with_versions(mode: &str, base: u64, rank: u32, libraries: &str, driver: &str) -> Engine {
+        let mut notes = vec![
             ("engine".to_owned(), "foreign".to_owned()),
             ("process.pid".to_owned(), base.to_string()),
             ("process.rank".to_owned(), rank.to_string()),
         ];
+        if !libraries.is_empty() {
+            notes.push(("process.versions".to_owned(), libraries.to_owned()));
+        }
         let run = RunRecord {
             tool: "twinstep attach 0.1.0".into(),
             mode: mode.into(),
+            device: DeviceRecord { driver: driver.into(), ..DeviceRecord::default() },
             notes,
             ..RunRecord::default()
         };

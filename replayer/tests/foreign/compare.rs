@@ -1,7 +1,7 @@
 //! Two runs of another engine beside each other, a control run, and what changed when.
 
 use twinstep_replayer::{HistoryOptions, Kind, ReplayError, StepState, diff, diff_with, history};
-use twinstep_traces::{DType, Item, Trace};
+use twinstep_traces::*;
 
 use crate::engine::talker::{Mistake, Plan};
 use crate::engine::{Arg, Engine, Kernel, Memory};
@@ -270,4 +270,147 @@ fn a_buffer_of_another_type_or_shape_is_told_as_such() {
         assert_eq!(first.a.to_string(), "1");
     }
     assert!(diff(&wide, &run(DType::F32, 16), &[]).unwrap().first.is_none());
+}
+
+#[test]
+fn other_versions_of_what_was_run_are_said() {
+    let run = |libraries: &str, driver: &str, wrong: bool| {
+        let mut e = Engine::with_versions("eager", 0x7f10_0000_0000, 0, libraries, driver);
+        let (_, memory) = e.segment(1024, None);
+        e.watch("hidden", DType::F32, 16, memory);
+        e.end_set_up();
+        e.request(1, "r", &[1]);
+        for step in 1..=3 {
+            e.begin(1, step);
+            e.memory.set_f32(memory, 0, if wrong && step == 2 { 9.0 } else { step as f32 });
+            e.end();
+        }
+        e.finish()
+    };
+    let a = run("python 3.11, torch 2.4.0", "550.54", false);
+    let said = |b: &Trace| diff(&a, b, &[]).unwrap().notes;
+    assert_eq!(said(&a), [""; 0]);
+    // What one of them does not know is no difference.
+    assert_eq!(said(&run("", "", false)), [""; 0]);
+    assert_eq!(said(&run("", "550.54", false)), [""; 0]);
+    let libraries = "libraries \"python 3.11, torch 2.4.0\" in A, \"python 3.11, torch 2.5.1\" in B";
+    let both = format!(
+        "recorded with other versions, which may round differently: {libraries}; driver \"550.54\" in A, \"560.28\" in B"
+    );
+    assert_eq!(said(&run("python 3.11, torch 2.5.1", "560.28", false)), std::slice::from_ref(&both));
+    let report = why(&a, &run("python 3.11, torch 2.5.1", "560.28", true), None);
+    assert_eq!(evidence(&report, "comparison"), [both.as_str()]);
+    assert_eq!(evidence(&why(&a, &run("", "", true), None), "comparison"), [""; 0]);
+}
+
+/// Requests that all begin with one launch of `operands` addresses and `launches` launches of a graph that has as many.
+fn first_steps(requests: u32, operands: u32, launches: usize) -> Trace {
+    let run = RunRecord { notes: vec![("engine".into(), "foreign".into())], ..RunRecord::default() };
+    let mut writer = TraceWriter::new(MemoryStorage::default(), &run).unwrap();
+    let (name, dtype) = ("hidden".to_owned(), DType::U8);
+    let id = writer
+        .add_buffer(&BufferRecord {
+            name,
+            generation: 0,
+            dtype,
+            shape: vec![16],
+            role: Role::State,
+            bytes: 16,
+            chunk_bytes: 16,
+            address: Some(4096),
+            contents: None,
+        })
+        .unwrap();
+    let view = ViewRecord {
+        name: String::new(),
+        buffer: id,
+        offset: 0,
+        shape: vec![16],
+        strides: vec![1],
+        dtype,
+        access: Access::Unknown,
+    };
+    let launch = Item::Opaque(OpaqueLaunch {
+        kernel: "k".into(),
+        phase: Phase::Forward,
+        stream: 0,
+        grid: [1; 3],
+        block: [1; 3],
+        cluster: [0; 3],
+        shared_bytes: 0,
+        parameters: vec![vec![0; 8]],
+        operands: (0..operands).map(|i| (0, 8 * i, view.clone())).collect(),
+    });
+    let nodes = writer.add_program(&Program { items: vec![launch.clone()] }).unwrap();
+    let graph = GraphId(0);
+    let captured_at = (0, 0);
+    writer
+        .add_graph(&GraphRecord {
+            id: graph,
+            label: String::new(),
+            program: nodes,
+            edges: Vec::new(),
+            captured_at,
+        })
+        .unwrap();
+    let mut items = vec![launch];
+    items.extend((0..launches).map(|_| Item::GraphLaunch { graph, stream: 0 }));
+    let program = writer.add_program(&Program { items }).unwrap();
+    let whole = [ChangedChunks { buffer: id, first_chunk: 0, bytes: &[7; 16] }];
+    let snapshot = writer.snapshot(&[id], &whole, &[]).unwrap();
+    for request in 1..=requests {
+        let (text, prompt) = (format!("{request}"), Vec::new());
+        writer.add_request(&RequestRecord { request, text, prompt, row: 0 }).unwrap();
+        let point = |point: &str, position| PointRecord { point: point.into(), position, snapshot };
+        writer
+            .commit_step(&StepRecord {
+                kind: StepKind::Prefill,
+                request,
+                step: 1,
+                rank: 0,
+                program,
+                host_writes: Vec::new(),
+                host_reads: Vec::new(),
+                points: vec![point("step.before", 0), point("step.after", 1)],
+            })
+            .unwrap();
+    }
+    Trace::from_bytes(writer.finish().unwrap().into_bytes()).unwrap()
+}
+
+#[test]
+fn first_steps_that_hold_too_much_are_compared_whole() {
+    let said = |trace: &Trace| {
+        let report = diff(trace, trace, &[]).unwrap();
+        assert!(report.identical);
+        report.notes.iter().filter(|n| n.contains("there is too much in them")).count()
+    };
+    assert_eq!(said(&first_steps(3, 1000, 1)), 0);
+    // A graph that is launched again has what it had.
+    assert_eq!(said(&first_steps(3, 10_000, 10_000)), 0);
+    assert_eq!(said(&first_steps(110, 100_000, 1)), 1);
+}
+
+#[test]
+fn more_buffers_that_differ_than_are_looked_at_one_by_one_are_said() {
+    let run = |count: u64, wrong: bool| {
+        let mut e = Engine::new("eager", 0x7f10_0000_0000, 0);
+        let (_, memory) = e.segment(8192, None);
+        for i in 0..count {
+            e.watch(&format!("state.{i}"), DType::F32, 1, memory + 4 * i);
+        }
+        e.end_set_up();
+        e.request(1, "r", &[1]);
+        for step in 1..=3 {
+            e.begin(1, step);
+            let value = if wrong && step == 2 { 9.0 } else { step as f32 };
+            (0..count).for_each(|i| e.memory.set_f32(memory, i, value));
+            e.end();
+        }
+        e.finish()
+    };
+    for (count, said) in [(256, 0), (257, 1)] {
+        let report = why(&run(count, false), &run(count, true), None);
+        assert_eq!(evidence(&report, "not-looked-at").len(), said, "{count}");
+    }
 }

@@ -6,7 +6,9 @@ mod engine;
 
 mod checks;
 mod compare;
+mod copies;
 mod mechanisms;
+mod serving;
 
 use engine::talker::{Mistake, Plan};
 use twinstep_replayer::{

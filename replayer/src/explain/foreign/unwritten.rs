@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use twinstep_traces::{BufferId, Item, Trace, ViewRecord};
 
+use super::NAMES_MAX;
 use super::candidate::Candidate;
 use crate::ReplayError;
 use crate::between::{Intervals, Ran};
@@ -60,10 +61,13 @@ impl Touched {
 
     fn of(trace: &Trace, ran: &[Ran], buffer: BufferId) -> Result<Touched, ReplayError> {
         let mut touched = Touched::default();
+        // A graph that is launched again touches what it did.
+        let mut graphs = BTreeSet::new();
         for ran in ran {
             let program = trace.program(ran.program)?;
             match program.items.get(ran.item as usize) {
                 Some(Item::GraphLaunch { graph, .. }) => match trace.graph(*graph) {
+                    Some(record) if !graphs.insert(record.program) => {}
                     Some(record) => {
                         for node in &trace.program(record.program)?.items {
                             touched.add(trace, node, buffer);
@@ -89,7 +93,7 @@ impl Touched {
 /// # Errors
 /// [`ReplayError::Read`].
 pub(super) fn unwritten(a: &Trace, b: &Trace, located: &Located) -> Result<Option<Candidate>, ReplayError> {
-    if located.differing.is_empty() {
+    if located.differing.is_empty() || located.differing.len() > NAMES_MAX {
         return Ok(None);
     }
     'sides: for (side, own, other) in [(Side::A, a, b), (Side::B, b, a)] {
