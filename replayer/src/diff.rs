@@ -1,6 +1,7 @@
 //! Where two runs first differ, and how it goes on.
 
 mod computed;
+mod one_sided;
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use twinstep_traces::{
 };
 
 use crate::ReplayError;
-use crate::at::{find, find_index, place};
+use crate::at::{At, find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
 use crate::foreign::is_foreign;
@@ -27,6 +28,8 @@ use crate::statistic::{StatisticOf, has_rows};
 use crate::value::Value;
 use crate::waveform::{self, WaveformReport};
 use computed::by_dataflow;
+pub use one_sided::OneSided;
+use one_sided::OneSidedBuffers;
 use touched::{Budget, Touched};
 
 /// Steps of another engine whose differing buffers are put in order: what follows is a consequence.
@@ -37,7 +40,7 @@ const ORDERED_MAX: usize = 64;
 pub struct DiffReport {
     /// Document type.
     pub schema: &'static str,
-    /// Whether both traces hold the same steps with the same bits at every common point.
+    /// Whether both traces hold the same steps with the same bits at every common point, and have such a point.
     pub identical: bool,
     /// The first difference.
     pub first: Option<FirstDifference>,
@@ -47,6 +50,9 @@ pub struct DiffReport {
     pub waveforms: Vec<WaveformReport>,
     /// Points that only one side has.
     pub unmatched_points: Vec<String>,
+    /// Buffers of another engine's runs that only one side has at a common point.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub one_sided: Vec<OneSided>,
     /// What is to be known of the comparison: other versions of what was run, and what was not looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -58,8 +64,41 @@ pub struct DiffReport {
 impl DiffReport {
     /// Whether nothing differs, or nothing beyond what the control run differs in as well.
     pub fn same(&self) -> bool {
-        let within = |s: &StepDiff| matches!(s.state, StepState::Identical | StepState::Noise);
-        self.identical || self.control.is_some() && self.steps.iter().all(within)
+        let within = |s: &StepDiff| {
+            matches!(s.state, StepState::Identical | StepState::Noise | StepState::NotCompared)
+        };
+        self.identical || self.control.is_some() && self.compared() > 0 && self.steps.iter().all(within)
+    }
+
+    /// Steps of which anything was compared.
+    pub fn compared(&self) -> usize {
+        let compared =
+            |s: &&StepDiff| matches!(s.state, StepState::Identical | StepState::Noise | StepState::Diverged);
+        self.steps.iter().filter(|s| s.kind == "step").filter(compared).count()
+    }
+
+    /// What the comparison came to where no element differs.
+    pub fn headline(&self) -> String {
+        let steps = self.steps.iter().filter(|s| s.kind == "step").count();
+        let without: Vec<_> = self.steps.iter().filter(|s| s.state == StepState::NotCompared).collect();
+        match (self.identical, without.first()) {
+            (true, None) => format!("identical: {steps} steps, 0 differing bits at every common point"),
+            (true, Some(first)) => format!(
+                "identical where they can be compared: {} steps, 0 differing bits at every common point; {} steps have no \
+                 buffer in common, the first is {}:{}",
+                self.compared(),
+                without.len(),
+                first.request,
+                first.step
+            ),
+            (false, _) if self.same() => format!("no difference beyond noise of the control: {steps} steps"),
+            (false, _) => self.without_first(),
+        }
+    }
+
+    /// One line on the buffers that only one side has, where there are any.
+    pub fn one_sided_line(&self) -> Option<String> {
+        one_sided::line(&self.one_sided)
     }
 
     /// Why runs that are not the same have no first element that differs.
@@ -71,10 +110,24 @@ impl DiffReport {
                 step.step,
                 step.differing.first().map_or("a buffer", String::as_str)
             ),
+            None if self.compared() == 0 && self.first.is_none() => self.nothing_compared(),
             None => {
                 let steps = self.steps.iter().filter(|step| step.kind == "step").count();
                 format!("no common point differs, but not all of the {steps} steps are on both sides")
             }
+        }
+    }
+}
+
+impl DiffReport {
+    fn nothing_compared(&self) -> String {
+        let both = self.steps.iter().any(|s| s.state == StepState::NotCompared);
+        match (self.steps.is_empty(), both) {
+            (true, _) => "nothing was compared: neither run has a step".to_owned(),
+            (false, true) => {
+                "nothing was compared: no buffer has the same name at the same point of both runs".to_owned()
+            }
+            (false, false) => "nothing was compared: the runs have no step in common".to_owned(),
         }
     }
 }
@@ -133,6 +186,8 @@ pub enum StepState {
     Diverged,
     /// After the first codes that differ the runs say different things; not judged.
     Forked,
+    /// In both, without a buffer that both have at a common point.
+    NotCompared,
     /// Only in A.
     OnlyA,
     /// Only in B.
@@ -213,6 +268,7 @@ pub fn diff_with(
         steps: Vec::new(),
         waveforms: waveform::compare(a, b)?,
         unmatched_points: Vec::new(),
+        one_sided: Vec::new(),
         notes: other_versions(a.run(), b.run()),
         control: noise.as_ref().map(Noise::report),
     };
@@ -220,6 +276,7 @@ pub fn diff_with(
     let (mut cursor_a, mut cursor_b) = (HashCursor::new(a), HashCursor::new(b));
     let (lives_a, lives_b) = (Lifetimes::of(a)?, Lifetimes::of(b)?);
     let mut budgets = [Budget::new(), Budget::new()];
+    let mut one_sided = OneSidedBuffers::default();
     for index in 0..a.step_count() {
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
@@ -252,7 +309,7 @@ pub fn diff_with(
             &pairing,
             touched.as_ref(),
             noise,
-            &mut report,
+            (&mut report, &mut one_sided),
         )?;
         if state == StepState::Diverged && codes_differ((a, &step), (b, &twin))? {
             forked = Some(step.request);
@@ -278,10 +335,32 @@ pub fn diff_with(
                 .to_owned(),
         );
     }
-    report.identical = report.steps.iter().all(|s| s.state == StepState::Identical)
-        && report.waveforms.iter().all(|w| w.identical);
+    report.notes.extend(renumbered(a.run(), b.run()));
+    if is_foreign(a.run()) {
+        report.one_sided = one_sided.report();
+    }
     report.steps.retain(|s| s.step > 0);
+    report.identical =
+        report.steps.iter().all(|s| matches!(s.state, StepState::Identical | StepState::NotCompared))
+            && report.compared() > 0
+            && report.waveforms.iter().all(|w| w.identical);
     Ok(report)
+}
+
+/// Dumps whose steps count from 0 are numbered anew when they are imported; by itself, one run may be and the other not.
+fn renumbered(a: &RunRecord, b: &RunRecord) -> Option<String> {
+    let shift = |run: &RunRecord| {
+        let imported = run.notes.iter().any(|(key, _)| key == "source.folder");
+        let note = run.notes.iter().find(|(key, _)| key == "source.shift");
+        imported.then(|| note.map_or("0".to_owned(), |(_, shift)| shift.clone()))
+    };
+    let (mine, theirs) = (shift(a)?, shift(b)?);
+    (mine != theirs).then(|| {
+        format!(
+            "{mine} was added to the numbers of A's steps when it was imported, {theirs} to B's: step N may be another \
+             step of the two dumps; one `twinstep import --eager DIR --graph DIR` numbers both alike"
+        )
+    })
 }
 
 /// What two runs of another engine were made with and differs: the same code may round differently then.
@@ -343,17 +422,16 @@ fn compare_step(
     pairing: &Pairing,
     touched: Option<&(Touched, Touched)>,
     noise: Option<(&Noise, usize)>,
-    report: &mut DiffReport,
+    (report, one_sided): (&mut DiffReport, &mut OneSidedBuffers),
 ) -> Result<(StepState, Vec<String>), ReplayError> {
     let name = |id: BufferId| a.buffer(id).map_or(String::new(), |r| r.name.clone());
     let mut noisy: Vec<String> = Vec::new();
-    let mut points: BTreeMap<&str, &PointRecord> = BTreeMap::new();
-    for point in &twin.points {
-        points.entry(&point.point).or_insert(point);
-    }
+    // A name may come more than once in a step: the first is compared with the first, the second with the second.
+    let mut points: BTreeMap<(&str, usize), &PointRecord> = numbered(&twin.points).collect();
     let writers = launches(a, step).unwrap_or_default();
-    for point in &step.points {
-        let Some(&twin_point) = points.get(point.point.as_str()) else {
+    let (at, places) = (At { request: step.request, step: Some(step.step) }, one_sided.places());
+    for (key, point) in numbered(&step.points) {
+        let Some(twin_point) = points.remove(&key) else {
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
         };
@@ -361,20 +439,29 @@ fn compare_step(
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
+        let mut common = BTreeSet::new();
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
-            let Some(twin_id) = pairing.of(id) else { continue };
+            let Some(twin_id) = pairing.of(id) else {
+                one_sided.one(a, id, "a", at);
+                continue;
+            };
+            common.insert(twin_id);
             if let Some((mine, theirs)) = touched
                 && mine.lacks(point, id)
                 && theirs.lacks(twin_point, twin_id)
                 && shown_after(a, step, id)?
                 && shown_after(b, twin, twin_id)?
             {
+                one_sided.both(a, id);
                 continue;
             }
-            if b.covers(other, twin_id)?
-                && differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))?
-            {
+            if !b.covers(other, twin_id)? {
+                one_sided.one(a, id, "a", at);
+                continue;
+            }
+            one_sided.both(a, id);
+            if differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))? {
                 let (mine, theirs) = ((a, point.snapshot, id), (b, other, twin_id));
                 if let Some((noise, index)) = noise
                     && noise.covers(step.request, index, mine, theirs)?
@@ -387,6 +474,9 @@ fn compare_step(
                 let order = first_writer(step, &writers, id, launched).map_or(usize::MAX, |(order, _)| order);
                 found.push((order, id, twin_id));
             }
+        }
+        for id in b.covered(other)?.into_iter().filter(|id| !common.contains(id)) {
+            one_sided.one(b, id, "b", at);
         }
         found.sort_unstable();
         let before = report.steps.iter().filter(|s| s.state == StepState::Diverged).count();
@@ -406,12 +496,27 @@ fn compare_step(
         }
         return Ok((StepState::Diverged, found.iter().map(|&(_, id, _)| name(id)).collect()));
     }
-    let mine: BTreeSet<&str> = step.points.iter().map(|p| p.point.as_str()).collect();
-    for point in twin.points.iter().filter(|p| !mine.contains(p.point.as_str())) {
+    let mut left: Vec<&PointRecord> = points.into_values().collect();
+    left.sort_by_key(|point| point.position);
+    for point in left {
         report.unmatched_points.push(format!("{}:{} {} only in B", twin.request, twin.step, point.point));
     }
-    let state = if noisy.is_empty() { StepState::Identical } else { StepState::Noise };
+    let state = match noisy.is_empty() {
+        true if one_sided.places() == places => StepState::NotCompared,
+        true => StepState::Identical,
+        false => StepState::Noise,
+    };
     Ok((state, noisy))
+}
+
+/// Points by name, and which of that name in the step.
+fn numbered(points: &[PointRecord]) -> impl Iterator<Item = ((&str, usize), &PointRecord)> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    points.iter().map(move |point| {
+        let count = seen.entry(&point.point).or_default();
+        *count += 1;
+        ((point.point.as_str(), *count), point)
+    })
 }
 
 /// Whether a buffer is looked at again after the step.

@@ -227,7 +227,7 @@ pub fn explain(
     let together = foreign.then(|| Together::of(a, b, &differences));
     let Some(at) = first_divergent(&differences, together.as_ref()) else {
         if foreign {
-            foreign::equal(&mut report, ends_early(&differences));
+            foreign::equal(&mut report, ends_early(&differences), &differences);
             return Ok(report);
         }
         verdict::of_equal_runs(&mut report, ends_early(&differences));

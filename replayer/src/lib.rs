@@ -75,7 +75,9 @@ pub use beside::{Beside, BesideBuffer, BesideLaunch, BufferSide, LaunchSide, Sam
 pub use check::{CheckReport, check, check_explanation, check_names};
 pub use comparable::comparable;
 pub use condition::{Condition, Relation};
-pub use diff::{DiffReport, Element, FirstDifference, StepDiff, StepState, StepStatistic, diff, diff_with};
+pub use diff::{
+    DiffReport, Element, FirstDifference, OneSided, StepDiff, StepState, StepStatistic, diff, diff_with,
+};
 pub use error::ReplayError;
 pub use explain::{
     BUDGET, CauseReport, Evidence, Exonerated, ExplainOptions, ExplainReport, Proof, SidedFinding, Verdict,

@@ -30,6 +30,8 @@ struct RankDiff {
     a: String,
     b: String,
     identical: bool,
+    #[serde(skip)]
+    what: String,
     first: Option<FirstDifference>,
 }
 
@@ -102,6 +104,7 @@ fn word(state: StepState) -> &'static str {
         StepState::Noise => "noise",
         StepState::Diverged => "diverged",
         StepState::Forked => "forked",
+        StepState::NotCompared => "not compared",
         StepState::OnlyA => "only in A",
         StepState::OnlyB => "only in B",
     }
@@ -117,7 +120,8 @@ fn place(step: &StepDiff) -> String {
 /// The first difference in one line.
 pub(crate) fn first_line(f: &FirstDifference) -> String {
     let phase = f.phase.map_or(String::new(), |p| format!(", phase {p}"));
-    format!("first difference: request {}, step {}{phase}, at {}: {f}", f.request, f.step, f.point)
+    let other = f.request_b.map_or(String::new(), |b| format!(" ({b} in B)"));
+    format!("first difference: request {}{other}, step {}{phase}, at {}: {f}", f.request, f.step, f.point)
 }
 
 /// The report as lines of at most `width` columns: steps at the start, the end and after the first
@@ -125,20 +129,14 @@ pub(crate) fn first_line(f: &FirstDifference) -> String {
 pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let steps = report.steps.len();
-    let counted = report.steps.iter().filter(|s| s.kind == "step").count();
     lines.push(match &report.first {
-        None if report.identical => {
-            format!("identical: {counted} steps, 0 differing bits at every common point")
-        }
-        None if report.same() => {
-            format!("no difference beyond noise of the control: {counted} steps")
-        }
-        None => report.without_first(),
+        None => report.headline(),
         Some(first) => first_line(first),
     });
     let names: Vec<&str> =
         report.steps.first().map_or(Vec::new(), |s| s.stats.iter().map(|s| s.name.as_str()).collect());
-    let mut head = format!("{:>9}  {:<10}", "step", "state");
+    let wide = report.steps.iter().map(|s| word(s.state).len()).fold(10, usize::max);
+    let mut head = format!("{:>9}  {:<wide$}", "step", "state");
     for name in &names {
         head += &format!("  {:>14}  {:>14}", format!("A {name}"), format!("B {name}"));
     }
@@ -155,7 +153,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
             lines.push(format!("{:>9}  {skipped} steps not shown (--all)", "..."));
             skipped = 0;
         }
-        let mut line = format!("{:>9}  {:<10}", place(step), word(step.state));
+        let mut line = format!("{:>9}  {:<wide$}", place(step), word(step.state));
         for stat in &step.stats {
             let number =
                 |n: &Option<twinstep_replayer::Number>| n.map_or("-".to_owned(), |n| format!("{n:.4}"));
@@ -174,6 +172,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
     for note in report.control.iter().flat_map(|c| &c.notes) {
         lines.push(format!("control: {note}"));
     }
+    lines.extend(report.one_sided_line());
     if let Some(point) = report.unmatched_points.first() {
         lines.push(format!(
             "{} points only on one side, not compared: {point}, ...",
@@ -238,7 +237,8 @@ fn other_ranks(args: &Args) -> Result<Vec<RankDiff>, Failure> {
     for (rank, a, b) in ranks::others(&args.a, &args.b, own) {
         let report = compare_with(&a, &b, &args.stats, None)?;
         let (a, b) = (a.display().to_string(), b.display().to_string());
-        found.push(RankDiff { rank, a, b, identical: report.identical, first: report.first });
+        let what = report.headline();
+        found.push(RankDiff { rank, a, b, identical: report.identical, what, first: report.first });
     }
     Ok(found)
 }
@@ -247,7 +247,7 @@ fn rank_line(rank: &RankDiff) -> String {
     let what = match (&rank.first, rank.identical) {
         (Some(first), _) => first_line(first),
         (None, true) => "identical".to_owned(),
-        (None, false) => "not all steps are on both sides".to_owned(),
+        (None, false) => rank.what.clone(),
     };
     format!("rank {}: {what} (twinstep diff {} {})", rank.rank, rank.a, rank.b)
 }

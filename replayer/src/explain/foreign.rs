@@ -34,8 +34,13 @@ use located::Located;
 const NAMES_MAX: usize = 256;
 
 /// The verdict on runs without a difference. What a check finds on either had no effect that was recorded.
-pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)>) {
+pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)>, differences: &DiffReport) {
+    let one_sided = differences.one_sided_line().map_or(String::new(), |line| format!(" They have {line}."));
     let verdict = &mut report.verdict;
+    if differences.compared() == 0 {
+        verdict.text = format!("{}.{one_sided}", differences.headline());
+        return;
+    }
     verdict.kind = Kind::Identical;
     let mut text = match alone {
         Some((at, side)) => {
@@ -51,6 +56,7 @@ pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)
             "The runs are identical: the same bits of every recorded buffer at every common point.".to_owned()
         }
     };
+    text += &one_sided;
     if !report.findings.is_empty() {
         let count = report.findings.len();
         text += &format!(" Checks find {count} things in them, which had no effect on what was recorded.");

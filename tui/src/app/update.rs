@@ -192,11 +192,11 @@ fn compared(app: &mut App, report: &DiffReport) {
             );
             Message { text, bad: true }
         }
-        None if report.identical => Message {
-            text: format!("identical: {steps} steps, 0 differing bits at every common point"),
-            bad: false,
-        },
-        None => Message { text: crate::failure::escape(&report.without_first()), bad: true },
+        None => {
+            let one_sided = report.one_sided_line().map_or(String::new(), |line| format!("; {line}"));
+            let text = crate::failure::escape(&(report.headline() + &one_sided));
+            Message { text, bad: !report.identical }
+        }
     };
     if !app.moved
         && let Some((at, _, _)) = app.first.clone()
