@@ -1,10 +1,10 @@
 //! Host copies of serving engines: sound ones accuse nobody, whatever they copy when; one copy that is left out is found.
 
-use twinstep_replayer::{Finding, Kind};
+use twinstep_replayer::{CheckReport, Finding, Kind};
 use twinstep_traces::{DType, StepKind};
 
-use crate::engine::Engine;
 use crate::engine::copying::{Loop, Made};
+use crate::engine::{Arg, Engine, Kernel};
 use crate::serving::{Dummy, INPUTS, Policy, Served};
 use crate::{found, verdict, why};
 
@@ -110,6 +110,83 @@ fn tables_that_are_copied_where_they_changed() {
         let findings = found(&plan.record().0).findings;
         assert!(findings.is_empty(), "{plan:?}: {findings:#?}");
     }
+}
+
+/// Launches of a graph, each with what the host copies before it: a position, and two counts that are equal; and
+/// always a token.
+fn launches(all: impl IntoIterator<Item = (Option<i32>, Option<i32>)>) -> CheckReport {
+    let mut e = Engine::new("graph", 0x7f20_0000_0000, 0);
+    e.around_graphs = true;
+    let (_, pool) = e.segment(512, None);
+    let (token, position, counts, out) = (pool, pool + 64, pool + 128, pool + 192);
+    for (name, words, address) in
+        [("token", 1, token), ("position", 1, position), ("counts", 2, counts), ("out", 1, out)]
+    {
+        e.watch(name, DType::I32, words, address);
+    }
+    let args = [token, position, counts, out].map(Arg::Pointer).to_vec();
+    let kernel = Kernel {
+        name: "decode".into(),
+        args,
+        grid: 1,
+        effect: |m, p| m.set_i32(p[3], m.i32(p[3]) + m.i32(p[0]) + m.i32(p[1]) + m.i32(p[2])),
+    };
+    let graph = e.capture("decode", vec![kernel]);
+    e.end_set_up();
+    e.request(1, "", &[]);
+    for (step, (at, count)) in (1..).zip(all) {
+        e.open(StepKind::Decode, 1, step);
+        e.host_copy(token, &7i32.to_le_bytes());
+        if let Some(at) = at {
+            e.host_copy(position, &at.to_le_bytes());
+        }
+        if let Some(count) = count {
+            e.host_copy(counts, &[count.to_le_bytes(), count.to_le_bytes()].concat());
+        }
+        e.launch_graph(graph);
+        e.close();
+    }
+    found(&e.finish())
+}
+
+/// Buffers of findings, and how many inputs lacked a copy that may have been due.
+fn accused(report: &CheckReport) -> (Vec<&str>, usize) {
+    let buffers = report.findings.iter().filter_map(|f| f.buffer.as_deref()).collect();
+    let unknown = report.not_looked_at.iter().filter(|n| n.ends_with("whether it was due is not known"));
+    (buffers, unknown.count())
+}
+
+#[test]
+fn several_copies_that_lack_at_one_launch() {
+    // What launch 11 lacks, and where it goes on.
+    let run = |position: i32, count: i32| {
+        launches((1..=20).map(|i| match i {
+            11 => (None, None),
+            12.. => (Some(i + position), Some(10 * (i + count))),
+            _ => (Some(i), Some(10 * i)),
+        }))
+    };
+    // A dummy run.
+    assert_eq!(accused(&run(-1, -1)), (vec![], 2));
+    assert_eq!(accused(&run(0, -1)), (vec![], 2), "one says that it was a dummy run");
+    // Two that are forgotten at once are not told from that; one that alone stands out is.
+    assert_eq!(accused(&run(0, 0)), (vec![], 2));
+    assert_eq!(accused(&run(0, 5)), (vec!["position@0"], 1));
+}
+
+#[test]
+fn a_count_that_stays_at_times_and_leaps_then() {
+    let mut count = 0;
+    // Up by 1 five times, not at all and not copied, up by 2.
+    let all: Vec<_> = (0..42)
+        .map(|i| {
+            count += [1, 1, 1, 1, 1, 0, 2][i as usize % 7];
+            (Some(i), (i % 7 != 5).then_some(count))
+        })
+        .collect();
+    assert_eq!(accused(&launches(all.clone())), (vec![], 1));
+    // Once in the run it is a copy that is missing.
+    assert_eq!(accused(&launches(all.into_iter().take(9))).0, ["counts@0"]);
 }
 
 #[test]
