@@ -34,6 +34,8 @@ pub struct Attached {
     pub over: AtomicBool,
     /// Whether the driver was used at all.
     pub cuda: AtomicBool,
+    /// Whether it was told that this process had the device do something.
+    first_told: AtomicBool,
     /// The first device that the program used.
     pub device: OnceLock<DeviceRecord>,
     pub writer: crate::writer::Control,
@@ -98,6 +100,7 @@ impl Attached {
             watching: AtomicBool::new(false),
             over: AtomicBool::new(false),
             cuda: AtomicBool::new(false),
+            first_told: AtomicBool::new(false),
             device: OnceLock::new(),
             writer: crate::writer::Control::default(),
             activity: Activity::default(),
@@ -131,6 +134,24 @@ impl Attached {
     fn first_use(&self) {
         if !self.cuda.swap(true, Ordering::Relaxed) {
             process::report(&self.settings, "cuda", &std::process::id().to_string());
+        }
+    }
+
+    /// This process had the device do something; told once, for the name that the user gave.
+    pub fn tell_first(&self) {
+        if !self.first_told.swap(true, Ordering::Relaxed) {
+            process::report(&self.settings, "first", &std::process::id().to_string());
+        }
+    }
+
+    /// The program is about to fork: a child that has the device do something is told what this process did, even if
+    /// the writer has not come to it yet.
+    pub fn before_fork(&self) {
+        if !self.first_told.load(Ordering::Relaxed)
+            && let Ok(session) = self.session.try_lock()
+            && session.had_device_do()
+        {
+            self.tell_first();
         }
     }
 

@@ -80,6 +80,17 @@ pub fn device_of(address: CUdeviceptr) -> c_int {
     if status == SUCCESS && device >= 0 { device } else { current_device().unwrap_or(0) }
 }
 
+/// Whether memory is the host's, as far as the driver tells.
+pub fn on_host(address: CUdeviceptr) -> bool {
+    /// `CU_POINTER_ATTRIBUTE_MEMORY_TYPE`, and `CU_MEMORYTYPE_HOST`.
+    const MEMORY_TYPE: c_int = 2;
+    const HOST: c_uint = 1;
+    let mut kind: c_uint = 0;
+    // SAFETY: a place for the answer, which is an unsigned int; a bad address is the driver's to refuse.
+    let status = unsafe { cuPointerGetAttribute((&raw mut kind).cast(), MEMORY_TYPE, address) };
+    status == SUCCESS && kind == HOST
+}
+
 /// The type of `dlsym`.
 pub type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 

@@ -117,6 +117,11 @@ impl Session {
         self.events.push(event);
     }
 
+    /// Whether events wait that had the device do something.
+    pub fn had_device_do(&self) -> bool {
+        self.events.iter().any(Event::is_of_device)
+    }
+
     /// Hands all events to the writer, in exchange for an empty vector.
     pub fn take_events(&mut self, empty: &mut Vec<Event>) {
         std::mem::swap(&mut self.events, empty);

@@ -99,6 +99,34 @@ fn a_full_disk_ends_the_recording_and_not_the_program() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_ends_the_recording_and_not_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = alone(folder.path(), ["proc", "loop", "40"]);
+    // Nobody makes files there, whoever asks.
+    let mut command = twinstep(folder.path(), &["attach", "-o", "/proc/run.twin", "--"]);
+    let run: Run = command.arg(engine("proc")).args(["proc", "loop", "40"]).output().unwrap().into();
+    assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("recording ended") && run.stderr.contains("/proc/run.twin"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn what_led_to_a_first_launch_that_never_ends_is_in_the_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let run: Run = attach(folder.path(), &[], ["moves-proc", "hang", "1"]).output().unwrap().into();
+    assert_eq!((run.status, run.stdout.as_str()), (Some(137), "launched\n"), "{run:#?}");
+    let trace = open(folder.path(), "run.twin");
+    assert!(!trace.complete() && steps(&trace).is_empty());
+    assert_eq!((trace.run().mode.as_str(), trace.graphs().len()), ("graph", 1));
+    let all = all_items(&trace);
+    assert!(all.iter().any(|item| matches!(item, Item::Capture { .. })), "{all:?}");
+    assert!(all.iter().any(|item| matches!(item, Item::Allocate { .. })), "{all:?}");
+}
+
+#[test]
 fn a_program_without_cuda_is_told_in_one_line_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let run = record(folder.path(), &[], ["dlsym", "no-cuda", "1"]);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -387,6 +388,30 @@ int main(int argc, char **argv) {
             }
             waitpid(child, 0, 0);
         }
+        loop(exec, steps / 2, steps);
+        return 0;
+    }
+    if (!strcmp(scenario, "clone")) {
+        // A child made by the system call itself: no handler of a fork runs. What it waits for it waits for no longer.
+        loop(exec, 0, steps / 2);
+        pid_t child = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0l, 0l, 0l, 0l);
+        if (!child) {
+            alarm(2);
+            exit(0);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        printf("child %d\n", status);
+        loop(exec, steps / 2, steps);
+        return 0;
+    }
+    if (!strcmp(scenario, "unload")) {
+        // The driver unloads the library that it loaded.
+        const char *library = getenv("CUDA_INJECTION64_PATH");
+        loop(exec, 0, steps / 2);
+        usleep(100000);
+        void *again = library ? dlopen(library, RTLD_NOW | RTLD_NOLOAD) : 0;
+        if (again) dlclose(again), dlclose(again);
         loop(exec, steps / 2, steps);
         return 0;
     }

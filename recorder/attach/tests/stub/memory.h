@@ -5,13 +5,13 @@ static Block *blocks;
 
 static size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
-static CUresult take(CUdeviceptr *address, size_t bytes) {
+static CUresult take_on(CUdeviceptr *address, size_t bytes, int device) {
     if (!initialised) return NOT_INITIALIZED;
     if (!bytes) return INVALID_VALUE;
     void *at = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) return OUT_OF_MEMORY;
     Block *b = malloc(sizeof *b);
-    *b = (Block){(CUdeviceptr)at, bytes, device_now, NULL};
+    *b = (Block){(CUdeviceptr)at, bytes, device, NULL};
     pthread_mutex_lock(&table);
     b->next = blocks;
     blocks = b;
@@ -19,6 +19,10 @@ static CUresult take(CUdeviceptr *address, size_t bytes) {
     *address = b->at;
     return OK;
 }
+
+static CUresult take(CUdeviceptr *address, size_t bytes) { return take_on(address, bytes, device_now); }
+// A function that nobody wraps. Device -1 is the host: all devices reach it.
+EXPORT CUresult stubAlloc(CUdeviceptr *address, size_t bytes, int device) { return take_on(address, bytes, device); }
 
 static CUresult give(CUdeviceptr address) {
     CUresult result = INVALID_VALUE;
@@ -36,23 +40,29 @@ static CUresult give(CUdeviceptr address) {
     return result;
 }
 
-EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) { return take(address, bytes); }
+EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
+    return refused("cuMemAlloc") ? OUT_OF_MEMORY : take(address, bytes);
+}
+EXPORT CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned flags) { (void)flags; return take(address, bytes); }
 EXPORT CUresult cuMemFree_v2(CUdeviceptr address) { drain_all(); return give(address); }
 EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr address) {
     for (Block *b = blocks; b; b = b->next)
         if (address >= b->at && address < b->at + b->bytes) return *base = b->at, *size = b->bytes, OK;
     return NOT_FOUND;
 }
-// Memory that is nobody's own is the calling thread's.
-static int device_with(CUdeviceptr address) {
+// The device that has memory; what is nobody's own is on the one that asks.
+static int device_with(CUdeviceptr address, int otherwise) {
+    int device = otherwise;
+    pthread_mutex_lock(&table);
     for (Block *b = blocks; b; b = b->next)
-        if (address >= b->at && address < b->at + b->bytes) return b->device;
-    return device_now;
+        if (address >= b->at && address < b->at + b->bytes && b->device >= 0) device = b->device;
+    pthread_mutex_unlock(&table);
+    return device;
 }
 EXPORT CUresult cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address) {
-    if (attribute != 9) return INVALID_VALUE;
-    *(int *)data = device_with(address);
-    return OK;
+    if (attribute == 9) return *(int *)data = device_with(address, device_now), OK;
+    if (attribute == 2) return *(unsigned *)data = device_with(address, -1) < 0 ? 1 : 2, OK;
+    return INVALID_VALUE;
 }
 static void give_later(void *address) { give((CUdeviceptr)(uintptr_t)address); }
 EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, Stream *s) { (void)s; return take(address, bytes); }

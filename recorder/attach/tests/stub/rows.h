@@ -140,7 +140,14 @@ EXPORT CUresult cuMemPoolImportPointer(CUdeviceptr *at, void *pool, void *data) 
     return take(at, *(uint64_t *)data);
 }
 EXPORT CUresult cuMemAllocHost_v2(void **at, size_t bytes) { return cuMemHostAlloc(at, bytes, 0); }
-EXPORT CUresult cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) { (void)at, (void)bytes, (void)flags; return OK; }
+// Bytes of the host that were pinned, and are never given back.
+static size_t pinned;
+EXPORT size_t stubPinned(void) { return pinned; }
+EXPORT CUresult cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
+    (void)at, (void)flags;
+    pinned += bytes;
+    return OK;
+}
 EXPORT CUresult cuMemHostUnregister(void *at) { (void)at; return OK; }
 
 #define ROWS_FUNCTIONS \
