@@ -15,12 +15,7 @@ fn queue(stream: CUstream) -> Queue {
     thread_local! {
         static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
     }
-    let context = || {
-        let mut context = 0;
-        // SAFETY: a place for the answer.
-        unsafe { driver::cuCtxGetCurrent(&mut context) };
-        context
-    };
+    let context = driver::current_context;
     match stream {
         STREAM_LEGACY => of_default(context(), stream, 0),
         // A thread that ends has no number any more; what it launches then is nobody's.

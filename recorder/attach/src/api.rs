@@ -105,11 +105,11 @@ const NOT_SEEN: &str = "memory whose allocation was not seen: who writes it is n
 fn known(attached: &Attached, name: &str, address: u64, bytes: u64) -> Result<(), String> {
     {
         let session = attached.session();
-        if session.memory.holds(address, bytes) {
-            return Ok(());
-        }
         if session.memory.left_out(address, bytes) {
             return Err(format!("`{name}`: at {address:#x} is memory of an I/O device, which is not read"));
+        }
+        if session.memory.holds(address, bytes) {
+            return Ok(());
         }
     }
     let (mut base, mut size) = (0, 0);

@@ -164,6 +164,18 @@ impl Attached {
         }
     }
 
+    /// Ends the recording before memory goes that snapshots look at, or are written to: what has arrived is written.
+    /// Waits at most as long as a program's end does.
+    pub fn finish(&self, why: &str) {
+        if self.over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // Who enqueues a snapshot at this moment has done so then; nobody begins one any more.
+        drop(self.gate.write().unwrap_or_else(PoisonError::into_inner));
+        self.session().push(Event::Mark(format!("the recording ended here: {why}")));
+        self.writer.close(process::DRAIN);
+    }
+
     /// Whether a stream is being captured into a graph. Asks the driver only while some stream is.
     pub fn capturing(&self, stream: CUstream) -> bool {
         if self.captures.load(Ordering::Relaxed) == 0 {
@@ -203,6 +215,9 @@ impl Attached {
         }
         // Under the gate the set stays true: who gives memory back takes it out first, under the same gate.
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if self.over.load(Ordering::Relaxed) {
+            return None;
+        }
         let Some(device) = driver::current_device() else {
             self.push(|_| Event::Gap("a snapshot: no context is current".to_owned()));
             return None;

@@ -21,7 +21,7 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 static STARTING: AtomicBool = AtomicBool::new(false);
 
 /// How long an exiting program waits for what is still under way on the device or to the disk.
-const DRAIN: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Whether nothing is recorded in this process.
 pub fn inert() -> bool {

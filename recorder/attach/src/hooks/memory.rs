@@ -38,8 +38,11 @@ unsafe fn allocated_in(
                 attached.note_device();
                 // SAFETY: the driver has just written there.
                 let address = unsafe { *address };
-                let place = place(driver::device_of(address));
-                attached.change(|session| session.allocated(address, bytes as u64, place));
+                let (place, context) = (place(driver::device_of(address)), driver::current());
+                attached.change(|session| {
+                    session.given_in(context);
+                    session.allocated(address, bytes as u64, place);
+                });
             }
         });
     }

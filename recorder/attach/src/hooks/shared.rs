@@ -31,7 +31,9 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
             let address = unsafe { *address };
             attached.note_device();
             let (bytes, place) = (bytes_from(address), Place::Shared(driver::device_of(address)));
+            let context = driver::current();
             attached.change(|session| {
+                session.given_in(context);
                 if counts {
                     let count = session.opened.entry(address).or_insert(0);
                     *count += 1;
@@ -92,7 +94,11 @@ fn pinned(address: u64, bytes: usize) {
         // SAFETY: a place for the answer, and memory that the driver has just pinned.
         let status = unsafe { driver::cuMemHostGetDevicePointer_v2(&mut device, address as *mut c_void, 0) };
         if status == SUCCESS && device == address {
-            attached.change(|session| session.reached(address, bytes as u64, Place::Host, PINNED));
+            let context = driver::current();
+            attached.change(|session| {
+                session.given_in(context);
+                session.reached(address, bytes as u64, Place::Host, PINNED);
+            });
         }
     });
 }

@@ -285,7 +285,6 @@ EXPORT CUresult cuCtxGetCurrent(void **context) {
     *context = (void *)(uintptr_t)(0x77 + device_now);
     return initialised ? OK : NOT_INITIALIZED;
 }
-EXPORT CUresult cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(uintptr_t)(0x77 + device); return OK; }
 EXPORT CUresult cuCtxSetCurrent(void *context) { device_now = (int)(uintptr_t)context - 0x77; return OK; }
 // Nobody shall compute on it.
 EXPORT CUresult cuDeviceGetCount(int *count) { *count = 0; return OK; }
@@ -480,9 +479,7 @@ EXPORT CUresult cuGraphKernelNodeGetAttribute(Op *op, int attribute, void *value
     return OK;
 }
 static int is_device(const void *at) {
-    size_t size;
-    CUdeviceptr base;
-    return cuMemGetAddressRange_v2(&base, &size, (CUdeviceptr)at) == OK;
+    return device_with((CUdeviceptr)at, -1) >= 0;
 }
 EXPORT CUresult cuGraphMemcpyNodeGetParams(Op *op, CopyParams *out) {
     memset(out, 0, sizeof *out);
@@ -551,6 +548,9 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuCtxSynchronize", 2000, 0, cuCtxSynchronize},
     {"cuDevicePrimaryCtxRetain", 7000, 0, cuDevicePrimaryCtxRetain},
     {"cuCtxSetCurrent", 4000, 0, cuCtxSetCurrent},
+    {"cuCtxDestroy", 4000, 0, cuCtxDestroy_v2},
+    {"cuDevicePrimaryCtxReset", 11000, 0, cuDevicePrimaryCtxReset_v2},
+    {"cuDevicePrimaryCtxRelease", 11000, 0, cuDevicePrimaryCtxRelease_v2},
     {"cuModuleLoadData", 2000, 0, cuModuleLoadData},
     {"cuModuleGetFunction", 2000, 0, cuModuleGetFunction},
     {"cuMemAlloc", 3020, 0, cuMemAlloc_v2},

@@ -296,6 +296,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(scenario, "refused")) refused();
     else if (!strcmp(scenario, "full")) full(steps);
     else if (!strcmp(scenario, "between")) between(steps);
+    else if (!strncmp(scenario, "gone-", 5)) gone(scenario);
     else if (!strcmp(scenario, "hang")) hang();
     else if (!strcmp(scenario, "nested")) nested(steps);
 #endif

@@ -204,6 +204,32 @@ static void nested(int steps) {
     for (int i = 0; i < steps; i++) mark("step"), run(outer);
 }
 
+// What is watched goes with its context, and the program goes on in another. One that has nothing goes before.
+static void gone(const char *how) {
+    Handle exec = graph_on(state, hidden);
+    if (!strcmp(how, "gone-released"))
+        for (int i = 0; i < 3; i++) ok(CU(cuDevicePrimaryCtxRetain)(&context, 0));
+    for (int i = 0; i < 4; i++) {
+        mark("step"), run(exec);
+        if (!strcmp(how, "gone-destroyed")) ok(CU2(cuCtxDestroy)((Handle)0x1230));
+        // The second device is only tried out.
+        if (strcmp(how, "gone-destroyed")) {
+            Handle other;
+            ok(CU(cuDevicePrimaryCtxRetain)(&other, 1));
+            ok(CU2(cuDevicePrimaryCtxRelease)(1));
+            ok(CU2(cuDevicePrimaryCtxReset)(1));
+        }
+        if (!strcmp(how, "gone-released") && i < 2) ok(CU2(cuDevicePrimaryCtxRelease)(0));
+    }
+    if (!strcmp(how, "gone-reset")) ok(CU2(cuDevicePrimaryCtxReset)(0));
+    if (!strcmp(how, "gone-destroyed")) ok(CU2(cuCtxDestroy)((Handle)0x77));
+    if (!strcmp(how, "gone-released")) ok(CU2(cuDevicePrimaryCtxRelease)(0));
+    ok(CU2(cuMemAlloc)(&hidden, (size_t)4 << 20));
+    ok(CU2(cuMemAlloc)(&state, (size_t)4 << 20));
+    exec = graph_on(state, hidden);
+    for (int i = 0; i < 50; i++) mark("after"), run(exec);
+}
+
 // A device without memory to spare for a while.
 static void full(int steps) {
     Handle exec = graph_on(state, hidden);
