@@ -73,8 +73,8 @@ impl Session {
         });
         let place = self.memory.place(address);
         // What is not known to be the program's alone counts as anybody's.
-        let shared = !matches!(place, Some(memory::Place::Device(_)));
-        let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES, shared };
+        let of_others = !matches!(place, Some(memory::Place::Device(_)));
+        let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES, of_others };
         self.watches.add(name, watched, place, dtype, shape, role, made_up);
     }
 

@@ -63,7 +63,7 @@ const PARTS: u32 = 16;
 
 /// Whether a quiet snapshot looks at a part of it.
 fn in_turn(watched: &Watched) -> bool {
-    watched.bytes > SMALL_BYTES && !watched.shared
+    watched.bytes > SMALL_BYTES && !watched.of_others
 }
 
 /// How many of `watched`, which is in the order of a table, are looked at whole by every snapshot.
@@ -183,7 +183,7 @@ mod tests {
 
     fn watched(buffer: u32, bytes: u64) -> Watched {
         let (address, chunk_bytes) = (0x1000 * u64::from(buffer), 4096);
-        Watched { buffer: BufferId(buffer), address, bytes, chunk_bytes, shared: false }
+        Watched { buffer: BufferId(buffer), address, bytes, chunk_bytes, of_others: false }
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
     /// Small buffers and those of others are looked at each time, and every chunk of a large one once in so many turns.
     #[test]
     fn parts_in_turn_are_the_whole() {
-        let of_others = Watched { shared: true, ..watched(4, 9 << 20) };
+        let of_others = Watched { of_others: true, ..watched(4, 9 << 20) };
         let watched = sorted(&[watched(1, 3 << 20), of_others, watched(2, 10), watched(3, (2 << 20) + 1)]);
         assert_eq!(watched.iter().map(|w| w.buffer.0).collect::<Vec<_>>(), [2, 4, 3, 1]);
         let (small, of_others) = (super::super::whole(&watched[0]), super::super::whole(&watched[1]));

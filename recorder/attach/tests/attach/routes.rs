@@ -143,6 +143,16 @@ fn a_driver_that_unloads_what_it_let_in_has_no_effect() {
 }
 
 #[test]
+fn threads_that_end_leave_room_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record_with_kernels(folder.path(), ["thread", "threads", "24"]);
+    let trace = open(folder.path(), "run.twin");
+    codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    let all = all_items(&trace);
+    assert!(!all.iter().any(|item| matches!(item, Item::Gap { reason } if reason.contains("snapshot"))));
+}
+
+#[test]
 fn a_graph_launched_into_a_capture_runs_with_that() {
     for kernels in [false, true] {
         let folder = tempfile::tempdir().unwrap();

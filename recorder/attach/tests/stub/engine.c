@@ -239,6 +239,13 @@ static void *outlive(void *nothing) {
     return nothing;
 }
 
+static void *launch_once(void *exec) {
+    // On the thread's own default stream, which ends with it.
+    ok(cuGraphLaunch_(exec, 0));
+    ok(cuStreamSynchronize_((Handle)2));
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) die("engine ROUTE SCENARIO STEPS");
     const char *scenario = argv[2];
@@ -389,6 +396,19 @@ int main(int argc, char **argv) {
             waitpid(child, 0, 0);
         }
         loop(exec, steps / 2, steps);
+        return 0;
+    }
+    if (!strcmp(scenario, "threads")) {
+        // More threads, one after another, than streams can be looked at at a time.
+        int (*flush)(void) = 0;
+        *(void **)&flush = dlsym(RTLD_DEFAULT, "twinstep_flush");
+        for (int i = 0; i < steps; i++) {
+            pthread_t thread;
+            if (pthread_create(&thread, 0, launch_once, exec)) die("no thread");
+            pthread_join(thread, 0);
+            emit();
+            if (flush) flush();
+        }
         return 0;
     }
     if (!strcmp(scenario, "clone")) {
