@@ -12,6 +12,7 @@ use crate::attached::{Attached, driver_did, ours};
 use crate::driver::{self, CUstream, STREAM_LEGACY, SUCCESS};
 use crate::events::{Event, Kind};
 use crate::reexecute::{self, Asked};
+use crate::session::memory::Place;
 use crate::watch;
 
 /// How long [`twinstep_flush`] waits for what has not arrived.
@@ -96,20 +97,39 @@ pub unsafe extern "C" fn twinstep_watch(
     })
 }
 
-/// Whether memory is there: reading what is not would be an error that the program can't recover from.
+/// Where memory came from that only the driver knows of.
+const NOT_SEEN: &str = "memory whose allocation was not seen: who writes it is not known";
+
+/// Whether memory is there: reading what is not would be an error that the program can't recover from. What only the
+/// driver knows of is known to the session from here on: where it is, and when it is given back.
 fn known(attached: &Attached, name: &str, address: u64, bytes: u64) -> Result<(), String> {
-    if attached.session().memory.holds(address, bytes) {
-        return Ok(());
+    {
+        let session = attached.session();
+        if session.memory.left_out(address, bytes) {
+            return Err(format!("`{name}`: at {address:#x} is memory of an I/O device, which is not read"));
+        }
+        if session.memory.holds(address, bytes) {
+            return Ok(());
+        }
     }
     let (mut base, mut size) = (0, 0);
     // SAFETY: both targets are ours; the address is only looked up.
     let result = unsafe { driver::cuMemGetAddressRange_v2(&mut base, &mut size, address) };
-    let end = address.checked_add(bytes);
-    if result == SUCCESS && address >= base && end.is_some_and(|end| end <= base.saturating_add(size as u64))
-    {
-        return Ok(());
+    let (size, end) = (size as u64, address.checked_add(bytes));
+    if result != SUCCESS || address < base || end.is_none_or(|end| end > base.saturating_add(size)) {
+        return Err(format!("`{name}`: no {bytes} bytes of device memory are known at {address:#x}"));
     }
-    Err(format!("`{name}`: no {bytes} bytes of device memory are known at {address:#x}"))
+    let place = match driver::on_host(address) {
+        true => Place::Host,
+        false => Place::Shared(driver::device_of(address)),
+    };
+    attached.change(|session| {
+        // What is known of a part of it stays.
+        if !session.memory.overlaps(base, size) {
+            session.reached(base, size, place, NOT_SEEN);
+        }
+    });
+    Ok(())
 }
 
 /// Snapshots no longer cover a name.

@@ -34,6 +34,8 @@ pub struct Attached {
     pub over: AtomicBool,
     /// Whether the driver was used at all.
     pub cuda: AtomicBool,
+    /// Whether it was told that this process had the device do something.
+    first_told: AtomicBool,
     /// The first device that the program used.
     pub device: OnceLock<DeviceRecord>,
     pub writer: crate::writer::Control,
@@ -98,6 +100,7 @@ impl Attached {
             watching: AtomicBool::new(false),
             over: AtomicBool::new(false),
             cuda: AtomicBool::new(false),
+            first_told: AtomicBool::new(false),
             device: OnceLock::new(),
             writer: crate::writer::Control::default(),
             activity: Activity::default(),
@@ -134,6 +137,24 @@ impl Attached {
         }
     }
 
+    /// This process had the device do something; told once, for the name that the user gave.
+    pub fn tell_first(&self) {
+        if !self.first_told.swap(true, Ordering::Relaxed) {
+            process::report(&self.settings, "first", &std::process::id().to_string());
+        }
+    }
+
+    /// The program is about to fork: a child that has the device do something is told what this process did, even if
+    /// the writer has not come to it yet.
+    pub fn before_fork(&self) {
+        if !self.first_told.load(Ordering::Relaxed)
+            && let Ok(session) = self.session.try_lock()
+            && session.had_device_do()
+        {
+            self.tell_first();
+        }
+    }
+
     /// Ends the recording: with a gap that says why, if the writer still can.
     pub fn end(&self, reason: &str) {
         if !self.over.swap(true, Ordering::Relaxed) {
@@ -141,6 +162,18 @@ impl Attached {
             let mut session = self.session();
             session.push(Event::Gap(format!("everything from here on: {reason}")));
         }
+    }
+
+    /// Ends the recording before memory goes that snapshots look at, or are written to: what has arrived is written.
+    /// Waits at most as long as a program's end does.
+    pub fn finish(&self, why: &str) {
+        if self.over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // Who enqueues a snapshot at this moment has done so then; nobody begins one any more.
+        drop(self.gate.write().unwrap_or_else(PoisonError::into_inner));
+        self.session().push(Event::Mark(format!("the recording ended here: {why}")));
+        self.writer.close(process::DRAIN);
     }
 
     /// Whether a stream is being captured into a graph. Asks the driver only while some stream is.
@@ -182,6 +215,9 @@ impl Attached {
         }
         // Under the gate the set stays true: who gives memory back takes it out first, under the same gate.
         let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if self.over.load(Ordering::Relaxed) {
+            return None;
+        }
         let Some(device) = driver::current_device() else {
             self.push(|_| Event::Gap("a snapshot: no context is current".to_owned()));
             return None;

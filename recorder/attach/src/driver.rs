@@ -63,6 +63,19 @@ pub fn is_loaded() -> bool {
     }
 }
 
+/// The calling thread's context; 0 where it has none.
+pub fn current_context() -> CUcontext {
+    let mut context = 0;
+    // SAFETY: a place for the answer.
+    let status = unsafe { cuCtxGetCurrent(&mut context) };
+    if status == SUCCESS { context } else { 0 }
+}
+
+/// The same, and its device; -1 where the driver does not tell.
+pub fn current() -> (CUcontext, c_int) {
+    (current_context(), current_device().unwrap_or(-1))
+}
+
 /// The device of the calling thread's context.
 pub fn current_device() -> Option<c_int> {
     let mut device = 0;
@@ -78,6 +91,17 @@ pub fn device_of(address: CUdeviceptr) -> c_int {
     // SAFETY: a place for the answer, which is an int; a bad address is the driver's to refuse.
     let status = unsafe { cuPointerGetAttribute((&raw mut device).cast(), DEVICE_ORDINAL, address) };
     if status == SUCCESS && device >= 0 { device } else { current_device().unwrap_or(0) }
+}
+
+/// Whether memory is the host's, as far as the driver tells.
+pub fn on_host(address: CUdeviceptr) -> bool {
+    /// `CU_POINTER_ATTRIBUTE_MEMORY_TYPE`, and `CU_MEMORYTYPE_HOST`.
+    const MEMORY_TYPE: c_int = 2;
+    const HOST: c_uint = 1;
+    let mut kind: c_uint = 0;
+    // SAFETY: a place for the answer, which is an unsigned int; a bad address is the driver's to refuse.
+    let status = unsafe { cuPointerGetAttribute((&raw mut kind).cast(), MEMORY_TYPE, address) };
+    status == SUCCESS && kind == HOST
 }
 
 /// The type of `dlsym`.
@@ -170,6 +194,13 @@ functions! {
     cuCtxGetDevice(device: *mut c_int);
     cuPointerGetAttribute(data: *mut c_void, attribute: c_int, pointer: CUdeviceptr);
     cuCtxSynchronize();
+    cuCtxDestroy(context: CUcontext);
+    cuCtxDestroy_v2(context: CUcontext);
+    cuDevicePrimaryCtxReset(device: c_int);
+    cuDevicePrimaryCtxReset_v2(device: c_int);
+    cuDevicePrimaryCtxRelease(device: c_int);
+    cuDevicePrimaryCtxRelease_v2(device: c_int);
+    cuDevicePrimaryCtxGetState(device: c_int, flags: *mut c_uint, active: *mut c_int);
     cuDeviceGetName(name: *mut c_char, length: c_int, device: c_int);
     cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, device: c_int);
     cuGetProcAddress(symbol: *const c_char, function: *mut *mut c_void, version: c_int, flags: u64);

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod capture;
+mod contexts;
 mod copies;
 mod fills;
 mod graphs;

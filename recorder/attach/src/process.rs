@@ -21,7 +21,7 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 static STARTING: AtomicBool = AtomicBool::new(false);
 
 /// How long an exiting program waits for what is still under way on the device or to the disk.
-const DRAIN: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Whether nothing is recorded in this process.
 pub fn inert() -> bool {
@@ -80,15 +80,20 @@ fn begin() -> Option<&'static Attached> {
     }
     static HANDLERS: AtomicBool = AtomicBool::new(false);
     if !HANDLERS.swap(true, Ordering::Relaxed) {
-        // SAFETY: both handlers are functions of this library, which is never unloaded.
+        // SAFETY: all handlers are functions of this library, which is never unloaded.
         unsafe {
-            libc::pthread_atfork(None, None, Some(in_child));
+            libc::pthread_atfork(Some(before_fork), None, Some(in_child));
             libc::atexit(at_exit);
         }
     }
     OWNER.store(std::process::id(), Ordering::Relaxed);
     CURRENT.store(std::ptr::from_ref(attached).cast_mut(), Ordering::Release);
     Some(attached)
+}
+
+unsafe extern "C" fn before_fork() {
+    // A panic here would be the program's.
+    let _ = std::panic::catch_unwind(|| existing().map(Attached::before_fork));
 }
 
 /// The parent's recording is not the child's: its threads don't exist here and its locks may be held for good.
@@ -110,7 +115,10 @@ pub fn left_alone() -> bool {
 }
 
 extern "C" fn at_exit() {
-    if let Some(attached) = existing() {
+    // A child made by the system call itself runs no handler of a fork: its parent's recording is not its own.
+    if OWNER.load(Ordering::Relaxed) == std::process::id()
+        && let Some(attached) = existing()
+    {
         attached.writer.close(DRAIN);
     }
 }

@@ -40,7 +40,9 @@ pub struct Ring {
 
 impl Ring {
     pub fn new(limit: Option<u64>) -> Self {
-        Ring { limit, ..Ring::default() }
+        let mut ring = Ring::default();
+        ring.limit = limit;
+        ring
     }
 
     pub fn is_open(&self) -> bool {
@@ -186,8 +188,13 @@ impl Ring {
 
     fn begin_next(&mut self) -> Result<(), WriteError> {
         let path = self.passing();
-        // One that an earlier process left behind; the trace's own name is ours.
-        let mut next = Recording::create(&path, &self.run, true)?;
+        // One that an earlier process left behind is replaced; the trace's own name is ours.
+        let next = Recording::create(&path, &self.run, true)?;
+        // What can't be written is of no use.
+        self.fill_next(next).inspect_err(|_| drop(std::fs::remove_file(path)))
+    }
+
+    fn fill_next(&mut self, mut next: Recording) -> Result<(), WriteError> {
         for buffer in &self.buffers {
             next.declare(buffer)?;
         }
@@ -222,12 +229,16 @@ impl Ring {
     }
 
     pub fn finish(mut self) -> Result<(), WriteError> {
-        let passing = self.passing();
-        if self.next.take().is_some() {
-            // What it holds is in the first file too.
-            let _ = std::fs::remove_file(passing);
-        }
         self.current.take().map_or(Ok(()), Recording::finish)
+    }
+}
+
+impl Drop for Ring {
+    /// However the recording ends, what the second file holds is in the first one too.
+    fn drop(&mut self) {
+        if self.next.take().is_some() {
+            let _ = std::fs::remove_file(self.passing());
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use twinstep_traces::{BufferId, BufferRecord, DType, Role};
 
-use crate::driver::{CUevent, CUfunction, CUgraphExec, CUstream, STREAM_LEGACY};
+use crate::driver::{CUcontext, CUevent, CUfunction, CUgraphExec, CUstream, STREAM_LEGACY};
 use crate::events::{Event, Kind};
 use crate::settings::Settings;
 use crate::start::StartOn;
@@ -43,6 +43,8 @@ pub struct Session {
     next_graph: u32,
     next_buffer: u32,
     next_allocation: u32,
+    /// Contexts in which memory was given, and the device of each.
+    pub contexts: HashMap<CUcontext, i32>,
     /// Memory of other processes: how often each is open.
     pub opened: HashMap<u64, u32>,
     /// Somebody says when steps end; nothing is guessed then.
@@ -84,6 +86,7 @@ impl Session {
             next_graph: 0,
             next_buffer: 0,
             next_allocation: 0,
+            contexts: HashMap::new(),
             opened: HashMap::new(),
             told: false,
             step: 1,
@@ -115,6 +118,11 @@ impl Session {
             self.events.push(Event::Gap(format!("{dropped} calls: the writer could not keep up")));
         }
         self.events.push(event);
+    }
+
+    /// Whether events wait that had the device do something.
+    pub fn had_device_do(&self) -> bool {
+        self.events.iter().any(Event::is_of_device)
     }
 
     /// Hands all events to the writer, in exchange for an empty vector.
@@ -166,6 +174,11 @@ impl Session {
     }
 
     // Memory -------------------------------------------------------------------------------------
+
+    /// Memory is given in a context, of that device.
+    pub fn given_in(&mut self, (context, device): (CUcontext, i32)) {
+        self.contexts.insert(context, device);
+    }
 
     /// The driver gave memory.
     pub fn allocated(&mut self, address: u64, bytes: u64, place: Place) {

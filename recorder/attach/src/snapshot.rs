@@ -34,6 +34,8 @@ pub struct Watched {
     pub bytes: u64,
     /// Size of its chunks in the trace; a power of two, at most [`CHUNK_LIMIT`].
     pub chunk_bytes: u32,
+    /// Others may write it without a call that is seen, the host or another process: it is looked at whole each time.
+    pub of_others: bool,
 }
 
 /// Numbers snapshots in the order in which they were enqueued, from 0, without holes.
@@ -70,8 +72,9 @@ pub struct Completed {
 pub trait Snapshotter: Send + Sync {
     /// Enqueues a look at `watched` on `stream` (never 0: the default streams are said outright). The program's
     /// context is current. Where it is `quiet`, no call that we see may have written memory since the last snapshot:
-    /// of large buffers a part in turn is looked at. Never waits for the device and never allocates where that would. Another thread may be
-    /// capturing: calls that a capture forbids (allocation) need `cuThreadExchangeStreamCaptureMode` around them.
+    /// of large buffers that others do not write a part in turn is looked at. Never waits for the device and never
+    /// allocates where that would. Another thread may be capturing: calls that a capture forbids (allocation) need
+    /// `cuThreadExchangeStreamCaptureMode` around them.
     ///
     /// # Errors
     /// Why this snapshot can't be taken; nothing was enqueued and no ticket is used up.

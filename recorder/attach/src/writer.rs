@@ -154,7 +154,7 @@ impl Writer {
             }
             if !self.active && taken.iter().any(Event::is_of_device) {
                 self.active = true;
-                process::report(&self.attached.settings, "first", &std::process::id().to_string());
+                self.attached.tell_first();
             }
             let mut busy = !taken.is_empty();
             self.pending.extend(taken.drain(..));
@@ -189,7 +189,9 @@ impl Writer {
                 }
                 last_look = Instant::now();
             }
-            std::thread::sleep(if busy { SLEEP.0 } else { SLEEP.1 });
+            // Until there is a file, what a program that ends now has done is lost.
+            let soon = busy || !self.ring.is_open() && self.last_event.elapsed() < LOOK_AROUND;
+            std::thread::sleep(if soon { SLEEP.0 } else { SLEEP.1 });
         }
     }
 
@@ -202,16 +204,26 @@ impl Writer {
     /// Writes what can be written.
     fn work(&mut self) -> Result<(), WriteError> {
         while let Some(event) = self.pending.front() {
-            if let Some(ticket) = last_ticket(event)
-                && !self.arrive(ticket)?
-            {
+            let Some(ticket) = last_ticket(event) else {
+                self.take_next()?;
+                continue;
+            };
+            // What came before the first launch is there even if that never ends.
+            if !matches!(event, Event::Bracket { end: true, .. }) {
+                self.first_launch()?;
+            }
+            if !self.arrive(ticket)? {
                 return Ok(());
             }
-            let Some(event) = self.pending.pop_front() else { return Ok(()) };
-            self.now += 1;
-            self.take(event)?;
+            self.take_next()?;
         }
         Ok(())
+    }
+
+    fn take_next(&mut self) -> Result<(), WriteError> {
+        let Some(event) = self.pending.pop_front() else { return Ok(()) };
+        self.now += 1;
+        self.take(event)
     }
 
     /// Puts all snapshots up to one into the trace; whether they have arrived.

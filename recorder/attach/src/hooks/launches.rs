@@ -27,16 +27,11 @@ unsafe fn launch(
     params: *mut *mut c_void,
     real: impl FnOnce() -> CUresult,
 ) -> CUresult {
+    let (stream, mut runs) = (shape.stream, false);
     let event = driver_did(|attached| {
         let waited_for = attached.waits_for_kernel(function);
-        if attached.capturing(shape.stream) {
-            return None;
-        }
-        attached.activity.call(shape.stream);
-        if !attached.settings.launches {
-            attached.activity.unrecorded();
-        }
-        if !(attached.settings.launches || waited_for) {
+        runs = !attached.capturing(stream);
+        if !(runs && (attached.settings.launches || waited_for)) {
             return None;
         }
         // SAFETY: the program passes as many parameters as the function has, or none.
@@ -44,15 +39,22 @@ unsafe fn launch(
         if waited_for {
             attached.change(|session| session.watch_parameters(&name, &parameters));
         }
-        let Shape { grid, block, cluster, shared_bytes, stream } = shape;
+        let Shape { grid, block, cluster, shared_bytes, .. } = shape;
         let kernel = Kernel { name, grid, block, cluster, shared_bytes, parameters };
-        attached.settings.launches.then(|| (stream, Box::new(kernel)))
+        attached.settings.launches.then(|| Box::new(kernel))
     });
     let result = real();
-    if result == SUCCESS
-        && let Some((stream, kernel)) = event.flatten()
-    {
-        driver_did(|attached| attached.push(|session| Event::Launch(session.stream(stream), kernel)));
+    // Counted once it is enqueued: a snapshot that another thread takes before does not see what it writes.
+    if result == SUCCESS && runs {
+        driver_did(|attached| {
+            attached.activity.call(stream);
+            if !attached.settings.launches {
+                attached.activity.unrecorded();
+            }
+            if let Some(kernel) = event.flatten() {
+                attached.push(|session| Event::Launch(session.stream(stream), kernel));
+            }
+        });
     }
     result
 }

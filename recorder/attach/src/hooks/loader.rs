@@ -11,9 +11,10 @@ use crate::process;
 /// `CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM`.
 const PER_THREAD: u64 = 2;
 
-pub(super) fn tables() -> [&'static [Hook]; 13] {
+pub(super) fn tables() -> [&'static [Hook]; 14] {
     use super::{
-        arrays, capture, copies, fills, graphs, launches, memory, rows, shared, streams, updates, words,
+        arrays, capture, contexts, copies, fills, graphs, launches, memory, rows, shared, streams, updates,
+        words,
     };
     [
         TABLE,
@@ -29,6 +30,7 @@ pub(super) fn tables() -> [&'static [Hook]; 13] {
         shared::TABLE,
         updates::TABLE,
         words::TABLE,
+        contexts::TABLE,
     ]
 }
 
@@ -118,6 +120,15 @@ const VERSIONED: &[(&CStr, Versions)] = &[
             (10000, c"cuStreamBeginCapture", c"cuStreamBeginCapture_ptsz"),
             (10010, c"cuStreamBeginCapture_v2", c"cuStreamBeginCapture_v2_ptsz"),
         ],
+    ),
+    (c"cuCtxDestroy", &[(2000, c"cuCtxDestroy", c""), (4000, c"cuCtxDestroy_v2", c"")]),
+    (
+        c"cuDevicePrimaryCtxReset",
+        &[(7000, c"cuDevicePrimaryCtxReset", c""), (11000, c"cuDevicePrimaryCtxReset_v2", c"")],
+    ),
+    (
+        c"cuDevicePrimaryCtxRelease",
+        &[(7000, c"cuDevicePrimaryCtxRelease", c""), (11000, c"cuDevicePrimaryCtxRelease_v2", c"")],
     ),
     (c"cuMemAlloc", &[(3020, c"cuMemAlloc_v2", c"")]),
     (c"cuMemAllocPitch", &[(3020, c"cuMemAllocPitch_v2", c"")]),

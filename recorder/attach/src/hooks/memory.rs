@@ -19,6 +19,18 @@ unsafe fn allocated(
     stream: Option<CUstream>,
     result: CUresult,
 ) -> CUresult {
+    // SAFETY: as the caller says.
+    unsafe { allocated_in(address, bytes, stream, Place::Device, result) }
+}
+
+/// As [`allocated`]; `place` says what a device's number stands for.
+unsafe fn allocated_in(
+    address: *mut CUdeviceptr,
+    bytes: usize,
+    stream: Option<CUstream>,
+    place: fn(i32) -> Place,
+    result: CUresult,
+) -> CUresult {
     if result == SUCCESS && !address.is_null() {
         driver_did(|attached| {
             if !stream.is_some_and(|stream| attached.capturing(stream)) {
@@ -26,8 +38,11 @@ unsafe fn allocated(
                 attached.note_device();
                 // SAFETY: the driver has just written there.
                 let address = unsafe { *address };
-                let place = Place::Device(driver::device_of(address));
-                attached.change(|session| session.allocated(address, bytes as u64, place));
+                let (place, context) = (place(driver::device_of(address)), driver::current());
+                attached.change(|session| {
+                    session.given_in(context);
+                    session.allocated(address, bytes as u64, place);
+                });
             }
         });
     }
@@ -101,7 +116,9 @@ hooks! {
     }
 
     fn cuMemAllocManaged(address: *mut CUdeviceptr, bytes: usize, flags: c_uint) {
-        real!(allocated(address, bytes, None, driver::cuMemAllocManaged(address, bytes, flags)))
+        let result = real!(driver::cuMemAllocManaged(address, bytes, flags));
+        // The host writes it without a call.
+        real!(allocated_in(address, bytes, None, Place::Shared, result))
     }
 
     fn cuMemAllocPitch_v2(address: *mut CUdeviceptr, pitch: *mut usize, width: usize, height: usize,

@@ -8,6 +8,7 @@ use super::memory::given_back;
 use super::{hooks, real};
 use crate::attached::{Attached, driver_did};
 use crate::driver::{self, CUdeviceptr, CUmemoryPool, CUresult, IpcMemHandle, SUCCESS};
+use crate::events::Event;
 use crate::session::memory::Place;
 
 const OF_ANOTHER: &str = "memory of another process: what that one writes is not seen";
@@ -29,8 +30,10 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
             // SAFETY: the driver has just written there.
             let address = unsafe { *address };
             attached.note_device();
-            let (bytes, place) = (bytes_from(address), Place::Device(driver::device_of(address)));
+            let (bytes, place) = (bytes_from(address), Place::Shared(driver::device_of(address)));
+            let context = driver::current();
             attached.change(|session| {
+                session.given_in(context);
                 if counts {
                     let count = session.opened.entry(address).or_insert(0);
                     *count += 1;
@@ -40,7 +43,7 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
                 }
                 match bytes {
                     Some(bytes) => session.reached(address, bytes, place, OF_ANOTHER),
-                    None => session.push(crate::events::Event::Gap(format!(
+                    None => session.push(Event::Gap(format!(
                         "memory of another process at {address:#x}: the driver does not tell its size"
                     ))),
                 }
@@ -62,6 +65,28 @@ fn last(attached: &Attached, address: u64) -> bool {
     last
 }
 
+/// `CU_MEMHOSTREGISTER_IOMEMORY`.
+const IO_MEMORY: c_uint = 4;
+
+/// Memory was pinned, which is the host's or an I/O device's.
+fn registered(address: *mut c_void, bytes: usize, flags: c_uint, result: CUresult) -> CUresult {
+    let address = address as u64;
+    match result {
+        SUCCESS if flags & IO_MEMORY != 0 => {
+            driver_did(|attached| {
+                let mut session = attached.session();
+                session.memory.leave_out(address, bytes as u64);
+                session.push(Event::Gap(format!(
+                    "{bytes} bytes of an I/O device at {address:#x}: to read them may have it do something"
+                )));
+            });
+        }
+        SUCCESS => pinned(address, bytes),
+        _ => {}
+    }
+    result
+}
+
 /// Pinned memory is reached from here on, where the device knows it under the host's address.
 fn pinned(address: u64, bytes: usize) {
     driver_did(|attached| {
@@ -69,7 +94,11 @@ fn pinned(address: u64, bytes: usize) {
         // SAFETY: a place for the answer, and memory that the driver has just pinned.
         let status = unsafe { driver::cuMemHostGetDevicePointer_v2(&mut device, address as *mut c_void, 0) };
         if status == SUCCESS && device == address {
-            attached.change(|session| session.reached(address, bytes as u64, Place::Host, PINNED));
+            let context = driver::current();
+            attached.change(|session| {
+                session.given_in(context);
+                session.reached(address, bytes as u64, Place::Host, PINNED);
+            });
         }
     });
 }
@@ -125,22 +154,18 @@ hooks! {
     }
 
     fn cuMemHostRegister(address: *mut c_void, bytes: usize, flags: c_uint) {
-        let result = real!(driver::cuMemHostRegister(address, bytes, flags));
-        if result == SUCCESS {
-            pinned(address as u64, bytes);
-        }
-        result
+        registered(address, bytes, flags, real!(driver::cuMemHostRegister(address, bytes, flags)))
     }
 
     fn cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint) {
-        let result = real!(driver::cuMemHostRegister_v2(address, bytes, flags));
-        if result == SUCCESS {
-            pinned(address as u64, bytes);
-        }
-        result
+        registered(address, bytes, flags, real!(driver::cuMemHostRegister_v2(address, bytes, flags)))
     }
 
     fn cuMemHostUnregister(address: *mut c_void) {
-        unpinned(address, || real!(driver::cuMemHostUnregister(address)))
+        let result = unpinned(address, || real!(driver::cuMemHostUnregister(address)));
+        if result == SUCCESS {
+            driver_did(|attached| attached.session().memory.gone(address as u64));
+        }
+        result
     }
 }

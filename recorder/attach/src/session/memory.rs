@@ -8,6 +8,8 @@ use twinstep_traces::BufferId;
 #[derive(Debug, Default)]
 pub struct Memory {
     ranges: BTreeMap<u64, Range>,
+    /// Start and size of what is never looked at: to read an I/O device's memory may have it do something.
+    left_out: Vec<(u64, u64)>,
     /// Counts what was given back: whoever kept an address may ask whether it can mean other memory by now.
     given_back: u64,
 }
@@ -24,6 +26,8 @@ struct Range {
 pub enum Place {
     /// On the device of that number.
     Device(i32),
+    /// There as well, but others may write it without a call that is seen: another process, or the host.
+    Shared(i32),
     /// Pinned memory of the host, which all devices reach under the same address.
     Host,
 }
@@ -37,6 +41,22 @@ impl Memory {
     /// Where an address is.
     pub fn place(&self, address: u64) -> Option<Place> {
         self.range(address).map(|(_, range)| range.place)
+    }
+
+    /// A range must never be looked at.
+    pub fn leave_out(&mut self, address: u64, bytes: u64) {
+        self.left_out.push((address, bytes));
+    }
+
+    /// What was left out from an address on is there no longer.
+    pub fn gone(&mut self, address: u64) {
+        self.left_out.retain(|&(start, _)| start != address);
+    }
+
+    /// Whether a range must not be looked at.
+    pub fn left_out(&self, address: u64, bytes: u64) -> bool {
+        let end = address.saturating_add(bytes);
+        self.left_out.iter().any(|&(start, bytes)| start < end && address < start.saturating_add(bytes))
     }
 
     /// Counts what was given back so far.
@@ -56,12 +76,18 @@ impl Memory {
 
     /// Whether an address lies in memory of a device, and not in the host's.
     pub fn on_device(&self, address: u64) -> bool {
-        matches!(self.place(address), Some(Place::Device(_)))
+        matches!(self.place(address), Some(Place::Device(_) | Place::Shared(_)))
     }
 
     /// Whether an address lies in pinned memory of the host.
     pub fn on_host(&self, address: u64) -> bool {
         self.place(address) == Some(Place::Host)
+    }
+
+    /// Whether some allocation lies in a range, or a part of one.
+    pub fn overlaps(&self, address: u64, bytes: u64) -> bool {
+        let last = self.ranges.range(..address.saturating_add(bytes)).next_back();
+        last.is_some_and(|(&start, range)| start.saturating_add(range.bytes) > address)
     }
 
     /// Whether a range is allocated, in one piece or in several that adjoin.
@@ -106,12 +132,35 @@ mod tests {
     }
 
     #[test]
+    fn a_range_overlaps_what_shares_a_byte_with_it() {
+        let mut memory = Memory::default();
+        memory.insert(100, 10, BufferId(0), Place::Device(0));
+        let overlaps = [(90, 10), (90, 11), (109, 1), (110, 5), (0, 500), (105, 1)];
+        let found = overlaps.map(|(address, bytes)| memory.overlaps(address, bytes));
+        assert_eq!(found, [false, true, true, false, true, true]);
+    }
+
+    #[test]
+    fn what_is_left_out_stays_so_until_it_is_gone() {
+        let mut memory = Memory::default();
+        memory.leave_out(100, 10);
+        memory.leave_out(200, 10);
+        assert_eq!(
+            [(90, 11), (109, 1), (110, 90)].map(|(at, n)| memory.left_out(at, n)),
+            [true, true, false]
+        );
+        memory.gone(100);
+        assert!(!memory.left_out(100, 10) && memory.left_out(205, 1));
+    }
+
+    #[test]
     fn pinned_memory_is_memory_and_the_hosts() {
         let mut memory = Memory::default();
         memory.insert(100, 10, BufferId(0), Place::Device(1));
         memory.insert(200, 10, BufferId(1), Place::Host);
+        memory.insert(400, 10, BufferId(2), Place::Shared(0));
         assert_eq!(memory.at(205), Some((200, 10, BufferId(1))));
-        assert_eq!([100, 205, 300].map(|address| memory.on_device(address)), [true, false, false]);
-        assert_eq!([100, 205, 300].map(|address| memory.on_host(address)), [false, true, false]);
+        assert_eq!([100, 205, 300, 400].map(|address| memory.on_device(address)), [true, false, false, true]);
+        assert_eq!([100, 205, 300, 400].map(|address| memory.on_host(address)), [false, true, false, false]);
     }
 }

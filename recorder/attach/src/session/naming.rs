@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use twinstep_traces::{BufferRecord, DType, GraphId, Role};
 
-use super::{CHUNK_BYTES, Session};
+use super::{CHUNK_BYTES, Session, memory};
 use crate::contents::{Contents, Node};
 use crate::driver::CUfunction;
 use crate::events::Event;
@@ -71,8 +71,10 @@ impl Session {
             address: Some(address),
             contents: None,
         });
-        let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES };
         let place = self.memory.place(address);
+        // What is not known to be the program's alone counts as anybody's.
+        let of_others = !matches!(place, Some(memory::Place::Device(_)));
+        let watched = Watched { buffer, address, bytes, chunk_bytes: CHUNK_BYTES, of_others };
         self.watches.add(name, watched, place, dtype, shape, role, made_up);
     }
 

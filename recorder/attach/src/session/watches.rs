@@ -125,7 +125,10 @@ impl Watches {
     /// program has seen to that.
     pub fn set(&mut self, device: i32) -> Arc<[Watched]> {
         let live = &self.live;
-        let reached = |l: &&Live| !matches!(l.place, Some(Place::Device(other)) if other != device);
+        let reached = |l: &&Live| match l.place {
+            Some(Place::Device(other) | Place::Shared(other)) => other == device,
+            Some(Place::Host) | None => true,
+        };
         let set = self.sets.entry(device);
         set.or_insert_with(|| live.iter().filter(reached).map(|l| l.watched).collect()).clone()
     }

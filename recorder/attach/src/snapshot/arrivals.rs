@@ -222,7 +222,8 @@ mod tests {
     }
 
     fn flight(launch: u64) -> Flight {
-        let watched = Watched { buffer: BufferId(3), address: 4096, bytes: 1928, chunk_bytes: 1024 };
+        let watched =
+            Watched { buffer: BufferId(3), address: 4096, bytes: 1928, chunk_bytes: 1024, of_others: false };
         let table = Arc::new(Table { watched: [watched].into(), shared: vec![false] });
         Flight { ticket: Ticket(launch), table, audited: Vec::new(), partly: false, launch: Ok(launch) }
     }

@@ -10,6 +10,7 @@ use twinstep_traces::BufferId;
 use super::kernels::Kernels;
 use super::lane::{Lane, Sharing, lock};
 use super::order::Order;
+use super::pinned::Pinned;
 use super::{Completed, Snapshotter, Ticket, Watched};
 use crate::driver::{self, CUcontext, CUstream, STREAM_PER_THREAD};
 
@@ -44,6 +45,8 @@ struct Lanes {
     kernels: HashMap<CUcontext, Result<Arc<Kernels>, String>>,
     all: Vec<(CUcontext, Arc<Lane>)>,
     of_stream: HashMap<StreamKey, usize>,
+    /// Of lanes that found no memory on the device, by context and slots.
+    spare: HashMap<(CUcontext, u32), Pinned>,
 }
 
 impl Lanes {
@@ -86,8 +89,10 @@ impl Hashed {
             let kernels = lanes.kernels(context)?;
             let at = if lanes.all.len() < MAX_LANES {
                 let slots = if lanes.all.is_empty() { FIRST_SLOTS } else { LATER_SLOTS };
-                let lane = Lane::new(kernels, stream, slots)?;
-                lanes.all.push((context, Arc::new(lane)));
+                let mut spare = lanes.spare.remove(&(context, slots));
+                let lane = Lane::new(kernels, stream, slots, &mut spare);
+                lanes.spare.extend(spare.map(|pinned| ((context, slots), pinned)));
+                lanes.all.push((context, Arc::new(lane?)));
                 lanes.all.len() - 1
             } else {
                 // A lane whose kernels are all through may serve another stream.

@@ -17,6 +17,9 @@ use crate::driver::{self, CUstream};
 /// Tables that a lane keeps ready: a program that alternates between sets of buffers writes none anew.
 const TABLES: usize = 4;
 
+/// Bytes of `Control` and what is left free behind it: a multiple of what an allocation is aligned to.
+const CONTROL: u64 = 256;
+
 /// How long a kernel waits for room in the ring: where it hands over whole buffers for the first time, and else.
 const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -72,17 +75,33 @@ pub trait Sharing {
 }
 
 impl Lane {
-    /// A lane with a ring of `slots` slots (a power of two). The context is current, `stream` is of it.
+    /// A lane with a ring of `slots` slots (a power of two). The context is current, `stream` is of it. `spare` is pinned
+    /// memory that an attempt for as many slots left in this context: the next one may be soon, and pins no more.
     ///
     /// # Errors
     /// No memory.
-    pub fn new(kernels: Arc<Kernels>, stream: CUstream, slots: u32) -> Result<Self, String> {
+    pub fn new(
+        kernels: Arc<Kernels>,
+        stream: CUstream,
+        slots: u32,
+        spare: &mut Option<Pinned>,
+    ) -> Result<Self, String> {
         let layout = Layout::new(u64::from(slots));
-        let pinned = Pinned::new(layout.bytes())?;
         let known = 1 << 14;
-        let control = zeroed(stream, 64)?;
+        let pinned = match spare.take() {
+            Some(pinned) => pinned,
+            None => Pinned::new(layout.bytes())?,
+        };
+        // In one piece, so that a device without memory has nothing of it.
+        let control = match zeroed(stream, CONTROL + known * 16) {
+            Ok(control) => control,
+            Err(reason) => {
+                *spare = Some(pinned);
+                return Err(reason);
+            }
+        };
         let device = kernels::Lane {
-            known: zeroed(stream, known * 16)?,
+            known: control + CONTROL,
             control,
             tail: pinned.device(layout.tail()),
             ring: pinned.device(layout.slot(0)),
@@ -229,8 +248,21 @@ impl Lane {
             epochs.contains_key(&buffer)
                 || tables.iter().any(|r| r.table.watched.iter().any(|w| w.buffer == buffer))
         });
-        let Encoded { words, blocks, first_blocks, fresh } =
-            places.encode(&order, |buffer| epochs.get(&buffer).copied().unwrap_or(0))?;
+        let encoded = places.encode(&order, |buffer| epochs.get(&buffer).copied().unwrap_or(0))?;
+        if let Err(reason) = self.put(inner, at, stream, &encoded) {
+            encoded.fresh.iter().for_each(|&buffer| inner.places.give_back(buffer));
+            return Err(reason);
+        }
+        let ready = &mut inner.tables[at];
+        ready.blocks = encoded.blocks;
+        ready.of = Some(watched.clone());
+        ready.first_blocks = encoded.first_blocks;
+        ready.table = Arc::new(Table { watched: order, shared: joined.iter().map(|j| j.0).collect() });
+        Ok((at, !encoded.fresh.is_empty()))
+    }
+
+    /// Has the device read a table in the memory of that index, and makes room for what it knows.
+    fn put(&self, inner: &mut Inner, at: usize, stream: CUstream, encoded: &Encoded) -> Result<(), String> {
         if inner.places.end() > inner.known {
             let more = inner.places.end().next_power_of_two();
             let grown = zeroed(stream, more * 16)?;
@@ -242,22 +274,16 @@ impl Lane {
             refused(status, "a copy")?;
             (inner.device.known, inner.known) = (grown, more);
         }
-        let entries = (words.len() * 8) as u64;
-        let bytes = entries + u64::from(blocks) * 4;
+        let entries = (encoded.words.len() * 8) as u64;
+        let bytes = entries + u64::from(encoded.blocks) * 4;
         if inner.tables[at].memory.1 < bytes {
             let more = bytes.next_power_of_two().max(4096);
             inner.tables[at].memory = (zeroed(stream, more)?, more);
         }
         let memory = inner.tables[at].memory.0;
         let addresses = (memory, memory + entries, inner.device.known);
-        self.kernels.write_table(stream, addresses, &words, ENTRY_WORDS)?;
-        let ready = &mut inner.tables[at];
-        ready.entry_of_block = memory + entries;
-        ready.blocks = blocks;
-        ready.of = Some(watched.clone());
-        ready.first_blocks = first_blocks;
-        ready.table = Arc::new(Table { watched: order, shared: joined.iter().map(|j| j.0).collect() });
-        Ok((at, fresh))
+        inner.tables[at].entry_of_block = memory + entries;
+        self.kernels.write_table(stream, addresses, &encoded.words, ENTRY_WORDS)
     }
 
     /// Gives the snapshots that are through.

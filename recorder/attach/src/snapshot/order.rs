@@ -130,7 +130,8 @@ mod tests {
     use super::*;
 
     fn landed(ticket: u64, shared: bool, chunks: &[(u32, u8)], lost: bool) -> Landed {
-        let watched = Watched { buffer: BufferId(5), address: 0, bytes: 12, chunk_bytes: 4 };
+        let watched =
+            Watched { buffer: BufferId(5), address: 0, bytes: 12, chunk_bytes: 4, of_others: false };
         let table = Arc::new(Table { watched: [watched].into(), shared: vec![shared] });
         let chunks = chunks.iter().map(|&(number, byte)| Chunk { entry: 0, number, bytes: vec![byte; 4] });
         Landed {

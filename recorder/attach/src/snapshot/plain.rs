@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_chunks_that_differ_are_reported_in_runs() {
-        let w = Watched { buffer: BufferId(3), address: 64, bytes: 10, chunk_bytes: 2 };
+        let w = Watched { buffer: BufferId(3), address: 64, bytes: 10, chunk_bytes: 2, of_others: false };
         let (mut last, mut changed) = (HashMap::new(), Vec::new());
         compare(&w, &[0; 10], &mut last, &mut changed);
         assert_eq!(changed, [Changed { buffer: BufferId(3), first_chunk: 0, bytes: vec![0; 10] }]);

@@ -50,37 +50,43 @@ pub struct Encoded {
     pub blocks: u32,
     /// Where each entry's blocks begin.
     pub first_blocks: Vec<u32>,
-    /// Some entry is new to the lane: all its chunks are handed over.
-    pub fresh: bool,
+    /// Buffers that are new to the lane: all their chunks are handed over. Where the table does not get to the device
+    /// their places are to be given back: what lies there is of other buffers still.
+    pub fresh: Vec<BufferId>,
 }
 
-/// Buffers up to this size are looked at whole by every snapshot.
+/// Buffers up to this size, and those that others write, are looked at whole by every snapshot.
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// A quiet snapshot looks at one part in so many of the large buffers.
 const PARTS: u32 = 16;
 
-/// How many of `watched`, which has small buffers first, are small.
-fn small(watched: &[Watched]) -> usize {
-    watched.partition_point(|w| w.bytes <= SMALL_BYTES)
+/// Whether a quiet snapshot looks at a part of it.
+fn in_turn(watched: &Watched) -> bool {
+    watched.bytes > SMALL_BYTES && !watched.of_others
 }
 
-/// Small buffers first: the order of a table.
+/// How many of `watched`, which is in the order of a table, are looked at whole by every snapshot.
+fn always_whole(watched: &[Watched]) -> usize {
+    watched.partition_point(|w| !in_turn(w))
+}
+
+/// What is looked at whole by every snapshot first: the order of a table.
 pub fn sorted(watched: &[Watched]) -> Arc<[Watched]> {
     let mut sorted = watched.to_vec();
-    sorted.sort_by_key(|w| (w.bytes, w.buffer));
+    sorted.sort_by_key(|w| (in_turn(w), w.bytes, w.buffer));
     sorted.into()
 }
 
 /// What the `turn`-th quiet snapshot of a table of `blocks` blocks looks at, and those chunks.
 pub fn part(watched: &[Watched], first_blocks: &[u32], blocks: u32, turn: u32) -> (Look, Vec<AuditRange>) {
-    let small = small(watched);
-    let always = first_blocks.get(small).copied().unwrap_or(blocks);
+    let whole = always_whole(watched);
+    let always = first_blocks.get(whole).copied().unwrap_or(blocks);
     let each = (blocks - always).div_ceil(PARTS);
     let slice = (always + turn % PARTS * each).min(blocks);
     let look = Look { always, slice, blocks: each.min(blocks - slice) };
-    let mut audited: Vec<AuditRange> = watched[..small].iter().map(super::whole).collect();
-    for (w, &first) in watched.iter().zip(first_blocks).skip(small) {
+    let mut audited: Vec<AuditRange> = watched[..whole].iter().map(super::whole).collect();
+    for (w, &first) in watched.iter().zip(first_blocks).skip(whole) {
         let all = super::whole(w);
         let begin = u64::from(look.slice.saturating_sub(first)) * CHUNKS_A_BLOCK;
         let end = u64::from((look.slice + look.blocks).saturating_sub(first)) * CHUNKS_A_BLOCK;
@@ -101,15 +107,17 @@ impl Places {
     /// Gives places to buffers that have none. `epoch` says how often lanes began to share a buffer.
     ///
     /// # Errors
-    /// More chunks than one launch can have.
+    /// More chunks than one launch can have; no place was given then.
     pub fn encode(
         &mut self,
         watched: &[Watched],
         epoch: impl Fn(BufferId) -> u32,
     ) -> Result<Encoded, String> {
         let mut first_blocks = Vec::with_capacity(watched.len());
-        let (mut words, mut block, mut any_fresh) =
-            (Vec::with_capacity(watched.len() * ENTRY_WORDS), 0u64, false);
+        let total: u64 = watched.iter().map(|w| chunks(w).div_ceil(CHUNKS_A_BLOCK)).sum();
+        let blocks = i32::try_from(total).map_err(|_| format!("{total} blocks of chunks are too many"))?;
+        let (mut words, mut block, mut all_fresh) =
+            (Vec::with_capacity(watched.len() * ENTRY_WORDS), 0u64, Vec::new());
         for w in watched {
             let chunks = chunks(w);
             let epoch = epoch(w.buffer);
@@ -124,7 +132,9 @@ impl Places {
                     first
                 }
             };
-            any_fresh |= fresh;
+            if fresh {
+                all_fresh.push(w.buffer);
+            }
             words.extend([
                 w.address,
                 w.bytes,
@@ -135,8 +145,7 @@ impl Places {
             first_blocks.push(u32::try_from(block).unwrap_or(u32::MAX));
             block += chunks.div_ceil(CHUNKS_A_BLOCK);
         }
-        let blocks = i32::try_from(block).map_err(|_| format!("{block} blocks of chunks are too many"))?;
-        Ok(Encoded { words, blocks: blocks.unsigned_abs(), first_blocks, fresh: any_fresh })
+        Ok(Encoded { words, blocks: blocks.unsigned_abs(), first_blocks, fresh: all_fresh })
     }
 
     /// Gives back the places of buffers that no table has any more.
@@ -145,7 +154,8 @@ impl Places {
         gone.into_iter().for_each(|buffer| self.give_back(buffer));
     }
 
-    fn give_back(&mut self, buffer: BufferId) {
+    /// What is known of a buffer's chunks counts no longer.
+    pub fn give_back(&mut self, buffer: BufferId) {
         if let Some(place) = self.held.remove(&buffer) {
             self.free.push((place.first, chunks(&place.watched)));
         }
@@ -172,7 +182,8 @@ mod tests {
     use super::*;
 
     fn watched(buffer: u32, bytes: u64) -> Watched {
-        Watched { buffer: BufferId(buffer), address: 0x1000 * u64::from(buffer), bytes, chunk_bytes: 4096 }
+        let (address, chunk_bytes) = (0x1000 * u64::from(buffer), 4096);
+        Watched { buffer: BufferId(buffer), address, bytes, chunk_bytes, of_others: false }
     }
 
     #[test]
@@ -180,15 +191,15 @@ mod tests {
         let mut places = Places::default();
         let (a, b) = (watched(1, 100_000), watched(2, 1));
         let first = places.encode(&[a, b], |_| 0).unwrap();
-        assert!(first.fresh && places.end() == 26);
+        assert_eq!((&first.fresh[..], places.end()), (&[BufferId(1), BufferId(2)][..], 26));
         assert_eq!(first.words, [0x1000, 100_000, 0, 4096 << 32, 1, 0x2000, 1, 25, 1 | 4096 << 32, 1]);
         assert_eq!(first.blocks, 2);
         let again = places.encode(&[b, a], |_| 0).unwrap();
-        assert!(!again.fresh);
+        assert!(again.fresh.is_empty());
         assert_eq!(again.words, [0x2000, 1, 25, 4096 << 32, 0, 0x1000, 100_000, 0, 1 | 4096 << 32, 0]);
         // Another address under the same number, or lanes that share it: nothing is known.
-        assert!(places.encode(&[Watched { address: 8, ..a }], |_| 0).unwrap().fresh);
-        assert!(places.encode(&[b], |_| 1).unwrap().fresh);
+        assert_eq!(places.encode(&[Watched { address: 8, ..a }, b], |_| 0).unwrap().fresh, [BufferId(1)]);
+        assert_eq!(places.encode(&[b], |_| 1).unwrap().fresh, [BufferId(2)]);
     }
 
     #[test]
@@ -201,22 +212,37 @@ mod tests {
         assert_eq!(places.end(), 11, "both lie where the first buffer did");
     }
 
-    /// Small buffers are looked at each time, and every chunk of a large one once in so many turns.
+    #[test]
+    fn too_many_chunks_take_no_place() {
+        let mut places = Places::default();
+        places.encode(&[watched(1, 4096)], |_| 0).unwrap();
+        let endless = Watched { chunk_bytes: 1, ..watched(2, 1 << 40) };
+        assert!(places.encode(&[watched(3, 1), endless], |_| 0).is_err());
+        assert_eq!(
+            (places.end(), places.encode(&[watched(3, 1)], |_| 0).unwrap().fresh),
+            (1, vec![BufferId(3)])
+        );
+    }
+
+    /// Small buffers and those of others are looked at each time, and every chunk of a large one once in so many turns.
     #[test]
     fn parts_in_turn_are_the_whole() {
-        let watched = sorted(&[watched(1, 3 << 20), watched(2, 10), watched(3, (2 << 20) + 1)]);
+        let of_others = Watched { of_others: true, ..watched(4, 9 << 20) };
+        let watched = sorted(&[watched(1, 3 << 20), of_others, watched(2, 10), watched(3, (2 << 20) + 1)]);
+        assert_eq!(watched.iter().map(|w| w.buffer.0).collect::<Vec<_>>(), [2, 4, 3, 1]);
+        let (small, of_others) = (super::super::whole(&watched[0]), super::super::whole(&watched[1]));
         let encoded = Places::default().encode(&watched, |_| 0).unwrap();
         let mut seen = std::collections::BTreeMap::<BufferId, Vec<u64>>::new();
         for turn in 0..PARTS {
             let (look, audited) = part(&watched, &encoded.first_blocks, encoded.blocks, turn);
-            assert_eq!((look.always, audited[0]), (1, super::super::whole(&watched[0])));
+            assert_eq!((look.always, &audited[..2]), (1 + 9 * 8, &[small, of_others][..]));
             assert!(look.slice + look.blocks <= encoded.blocks);
-            for range in &audited[1..] {
+            for range in &audited[2..] {
                 let chunks = range.first_chunk..range.first_chunk + range.chunks;
                 seen.entry(range.buffer).or_default().extend(chunks);
             }
         }
-        for w in &watched[1..] {
+        for w in &watched[2..] {
             let all: Vec<u64> = (0..super::super::whole(w).chunks).collect();
             assert_eq!(seen[&w.buffer], all, "{:?}", w.buffer);
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use twinstep_traces::{Item, Trace};
 
 use crate::engine::{
-    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, files, open, record, steps, twinstep,
-    value,
+    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, files, open, record,
+    record_with_kernels, steps, twinstep, value,
 };
 
 #[test]
@@ -77,25 +77,90 @@ fn sigkill_at_any_moment_leaves_a_readable_trace() {
     assert!(cut_short >= 2, "no kill fell into a recording: {cut_short}");
 }
 
+/// As [`attach`], with files of so many blocks of 512 bytes at most.
+fn limited(folder: &std::path::Path, blocks: u32, options: &[&str], arguments: [&str; 3]) -> Run {
+    let command = attach(folder, options, arguments);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", &format!("ulimit -f {blocks}; exec \"$@\""), "sh"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    let environment = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+    limited.envs(environment).current_dir(folder).stdin(Stdio::null()).output().unwrap().into()
+}
+
 #[test]
 fn a_full_disk_ends_the_recording_and_not_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let plain = alone(folder.path(), ["proc", "loop", "400"]);
-    let mut limited = twinstep(folder.path(), &[]);
-    let program = limited.get_program().to_owned();
-    let environment: Vec<_> =
-        limited.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
-    limited = std::process::Command::new("sh");
-    // 64 blocks of 512 bytes.
-    limited.args(["-c", "ulimit -f 64; exec \"$@\"", "sh"]).arg(program);
-    limited.args(["attach", "-o", "run.twin", "--"]).arg(engine("proc")).args(["proc", "loop", "400"]);
-    let run: Run =
-        limited.envs(environment).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap().into();
+    let run = limited(folder.path(), 64, &[], ["proc", "loop", "400"]);
     assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{}", run.stderr);
     assert!(run.stderr.contains("recording ended"), "{}", run.stderr);
     let trace = open(folder.path(), "run.twin");
     assert!(!trace.complete() && !steps(&trace).is_empty());
     assert!(steps(&trace).len() < 400);
+}
+
+#[test]
+fn a_disk_that_fills_leaves_no_second_file_of_a_ring() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = alone(folder.path(), ["proc", "loop", "600"]);
+    // The second file is begun at half the size, with room for less than the first needs.
+    let run = limited(folder.path(), 100, &["--ring", "64KiB"], ["proc", "loop", "600"]);
+    assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{}", run.stderr);
+    assert!(run.stderr.contains("recording ended"), "{}", run.stderr);
+    assert_eq!(files(folder.path()), ["run.twin"]);
+    assert!(!steps(&open(folder.path(), "run.twin")).is_empty());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_the_recording_and_not_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = alone(folder.path(), ["proc", "loop", "40"]);
+    // Nobody makes files there, whoever asks.
+    let mut command = twinstep(folder.path(), &["attach", "-o", "/proc/run.twin", "--"]);
+    let run: Run = command.arg(engine("proc")).args(["proc", "loop", "40"]).output().unwrap().into();
+    assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("recording ended") && run.stderr.contains("/proc/run.twin"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_context_that_goes_takes_the_recording_with_it_and_not_the_program() {
+    for (how, kernels) in [
+        ("gone-reset", true),
+        ("gone-reset", false),
+        ("gone-destroyed", true),
+        ("gone-destroyed", false),
+        ("gone-released", true),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = match kernels {
+            true => record_with_kernels(folder.path(), ["moves-proc", how, "1"]),
+            false => record(folder.path(), &[], ["moves-proc", how, "1"]),
+        };
+        assert_eq!((run.status, run.stdout.lines().count()), (Some(0), 54), "{how}: {run:#?}");
+        let trace = open(folder.path(), "run.twin");
+        assert!(trace.complete(), "{how}");
+        assert_eq!(steps(&trace).len(), 4, "{how}: contexts that had nothing changed nothing");
+        let said =
+            |item: &Item| matches!(item, Item::Mark { text } if text.starts_with("the recording ended here"));
+        assert!(all_items(&trace).last().is_some_and(said), "{how}");
+    }
+}
+
+#[test]
+fn what_led_to_a_first_launch_that_never_ends_is_in_the_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let run: Run = attach(folder.path(), &[], ["moves-proc", "hang", "1"]).output().unwrap().into();
+    assert_eq!((run.status, run.stdout.as_str()), (Some(137), "launched\n"), "{run:#?}");
+    let trace = open(folder.path(), "run.twin");
+    assert!(!trace.complete() && steps(&trace).is_empty());
+    assert_eq!((trace.run().mode.as_str(), trace.graphs().len()), ("graph", 1));
+    let all = all_items(&trace);
+    assert!(all.iter().any(|item| matches!(item, Item::Capture { .. })), "{all:?}");
+    assert!(all.iter().any(|item| matches!(item, Item::Allocate { .. })), "{all:?}");
 }
 
 #[test]

@@ -108,10 +108,23 @@ pub(crate) fn attach(folder: &Path, options: &[&str], arguments: [&str; 3]) -> C
     command
 }
 
-/// An engine, recorded; its results are the same as alone, its exit status too.
+/// An engine, recorded; its results are the same as alone, its exit status too. Buffers are copied whole.
 #[track_caller]
 pub(crate) fn record(folder: &Path, options: &[&str], arguments: [&str; 3]) -> Run {
-    let run: Run = attach(folder, options, arguments).output().expect("twinstep starts").into();
+    recorded(attach(folder, options, arguments), folder, arguments)
+}
+
+/// As [`record`], with the stub's form of the snapshot kernels.
+#[track_caller]
+pub(crate) fn record_with_kernels(folder: &Path, arguments: [&str; 3]) -> Run {
+    let mut command = attach(folder, &[], arguments);
+    command.env("STUB_KERNELS", "1");
+    recorded(command, folder, arguments)
+}
+
+#[track_caller]
+fn recorded(mut command: Command, folder: &Path, arguments: [&str; 3]) -> Run {
+    let run: Run = command.output().expect("twinstep starts").into();
     let plain = alone(folder, arguments);
     // A shell's way to say that a signal ended it.
     let status = plain.status.or(match arguments[1] {

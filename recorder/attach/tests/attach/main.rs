@@ -11,3 +11,4 @@ mod names;
 mod processes;
 mod refused;
 mod routes;
+mod snapshots;

@@ -2,7 +2,7 @@
 
 use twinstep_traces::{Access, Item, OpaqueLaunch, Trace, ViewRecord};
 
-use crate::engine::{all_items, open, record, steps, value};
+use crate::engine::{all_items, open, record, record_with_kernels, steps, value};
 
 const ROUTES: [&str; 3] = ["moves-dlsym", "moves-proc", "moves-old"];
 
@@ -190,7 +190,7 @@ fn nodes_in_rows_are_told_as_what_they_write() {
 fn what_each_way_writes_is_seen_before_the_next_launch() {
     for route in ["moves-proc", "moves-old"] {
         let folder = tempfile::tempdir().unwrap();
-        let run = record(folder.path(), &[], [route, "late", "1"]);
+        let run = record_with_kernels(folder.path(), [route, "late", "1"]);
         let trace = open(folder.path(), "run.twin");
         let steps = steps(&trace);
         let written: Vec<(usize, u8)> = run

@@ -46,6 +46,16 @@ fn a_process_that_only_looks_at_the_driver_takes_no_name_and_leaves_no_trace() {
 }
 
 #[test]
+fn a_child_that_no_handler_of_a_fork_saw_ends_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record(folder.path(), &[], ["proc", "clone", "6"]);
+    assert!(run.stdout.contains("child 0\n"), "{run:#?}");
+    let codes: Vec<&str> = run.stdout.lines().filter(|line| !line.starts_with("child")).collect();
+    assert_eq!(files(folder.path()), ["run.twin"]);
+    codes_are_as_printed(&open(folder.path(), "run.twin"), "g0.n0.p0", &codes.join("\n"));
+}
+
+#[test]
 fn children_of_a_recorded_process_leave_its_trace_alone() {
     let folder = tempfile::tempdir().unwrap();
     let run = record(folder.path(), &[], ["proc", "fork", "6"]);

@@ -3,8 +3,8 @@
 use twinstep_traces::{Item, StepKind};
 
 use crate::engine::{
-    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, items, open, points, record, steps,
-    twinstep, value,
+    Run, all_items, alone, attach, codes, codes_are_as_printed, engine, items, open, points, record,
+    record_with_kernels, steps, twinstep, value,
 };
 
 #[test]
@@ -124,6 +124,50 @@ fn the_driver_itself_lets_us_in_where_preloading_was_dropped() {
         let trace = open(folder.path(), "run.twin");
         assert!(trace.complete(), "{route}");
         codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    }
+}
+
+#[test]
+fn a_driver_that_unloads_what_it_let_in_has_no_effect() {
+    // Where nothing could be written, no thread of ours is left by then.
+    for out in ["run.twin", "/proc/run.twin"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = twinstep(folder.path(), &["attach", "-o", out, "--", "env", "-u", "LD_PRELOAD"]);
+        let run: Run = command.arg(engine("proc")).args(["proc", "unload", "6"]).output().unwrap().into();
+        let plain = alone(folder.path(), ["proc", "unload", "6"]);
+        assert_eq!((run.status, &run.stdout), (Some(0), &plain.stdout), "{out}: {run:#?}");
+        if out == "run.twin" {
+            codes_are_as_printed(&open(folder.path(), out), "g0.n0.p0", &run.stdout);
+        }
+    }
+}
+
+#[test]
+fn threads_that_end_leave_room_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record_with_kernels(folder.path(), ["thread", "threads", "24"]);
+    let trace = open(folder.path(), "run.twin");
+    codes_are_as_printed(&trace, "g0.n0.p0", &run.stdout);
+    let all = all_items(&trace);
+    assert!(!all.iter().any(|item| matches!(item, Item::Gap { reason } if reason.contains("snapshot"))));
+}
+
+#[test]
+fn a_graph_launched_into_a_capture_runs_with_that() {
+    for kernels in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["moves-proc", "nested", "3"];
+        match kernels {
+            false => record(folder.path(), &[], arguments),
+            true => record_with_kernels(folder.path(), arguments),
+        };
+        let trace = open(folder.path(), "run.twin");
+        assert_eq!((steps(&trace).len(), trace.graphs().len()), (3, 2));
+        let launches = all_items(&trace).into_iter().filter_map(|item| match item {
+            Item::GraphLaunch { graph, .. } => Some(graph.0),
+            _ => None,
+        });
+        assert_eq!(launches.collect::<Vec<_>>(), [1; 3], "the one within was never launched by itself");
     }
 }
 

@@ -26,7 +26,7 @@ enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALI
 typedef struct {
     const char *name;
     size_t parameters;
-    size_t sizes[8];
+    size_t sizes[16];
     void (*run)(void **p);
 } Kernel;
 
@@ -74,7 +74,10 @@ static void copy_pair(void **p) {
 
 static void wait_a_while(void **p) { usleep(P(0, int)); }
 
+#include "snapshot.h"
+
 static Kernel kernels[] = {
+    SNAPSHOT_KERNELS
     {"_Z12embed_kernelPKlPfii", 4, {8, 8, 4, 4}, embed},
     {"_Z11step_kernelPfPKfi", 3, {8, 8, 4}, step},
     {"_Z13sample_kernelPKfPlii", 4, {8, 8, 4, 4}, sample},
@@ -105,6 +108,7 @@ typedef struct Op {
     int off;
     Kernel *kernel;
     unsigned grid[3], block[3], shared;
+    int device;        // of the thread that launched
     void *values;      // all parameters, one after another
     void **params;     // pointers into them
     void *to;
@@ -141,7 +145,10 @@ static Stream *streams_all;
 static void run_op(Op *op) {
     if (op->off) return;
     switch (op->kind) {
-    case RUN: op->kernel->run(op->params); break;
+    case RUN:
+        grid_now = op->grid[0], kernel_device = op->device;
+        op->kernel->run(op->params);
+        break;
     case COPY:
         for (size_t z = 0; z < (op->planes ? op->planes : 1); z++)
             for (size_t y = 0; y < (op->rows ? op->rows : 1); y++)
@@ -278,7 +285,6 @@ EXPORT CUresult cuCtxGetCurrent(void **context) {
     *context = (void *)(uintptr_t)(0x77 + device_now);
     return initialised ? OK : NOT_INITIALIZED;
 }
-EXPORT CUresult cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)(uintptr_t)(0x77 + device); return OK; }
 EXPORT CUresult cuCtxSetCurrent(void *context) { device_now = (int)(uintptr_t)context - 0x77; return OK; }
 // Nobody shall compute on it.
 EXPORT CUresult cuDeviceGetCount(int *count) { *count = 0; return OK; }
@@ -296,7 +302,8 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, int attribute, int device) {
 }
 EXPORT CUresult cuModuleLoadData(void **module, const void *image) {
     // What is no text of ours is refused, as an unknown PTX is.
-    if (strcmp(image, "stub")) return INVALID_PTX;
+    int kernels_of_snapshots = getenv("STUB_KERNELS") && strstr(image, ".entry snapshot(");
+    if (strcmp(image, "stub") && !kernels_of_snapshots) return INVALID_PTX;
     *module = (void *)0x99;
     return OK;
 }
@@ -317,6 +324,14 @@ EXPORT CUresult cuFuncGetParamInfo(void *function, size_t index, size_t *offset,
     return OK;
 }
 
+// The engine may have it refuse what comes next: a function, or a kernel's launches.
+static struct { char name[32]; int times; } refusal;
+EXPORT void stubRefuse(const char *name, int times) {
+    snprintf(refusal.name, sizeof refusal.name, "%s", name);
+    refusal.times = times;
+}
+static int refused(const char *name) { return !strcmp(refusal.name, name) && refusal.times > 0 && refusal.times--; }
+
 #include "memory.h"
 
 // Copies and fills -----------------------------------------------------------------------------------
@@ -327,7 +342,7 @@ static CUresult copy(Stream *s, void *to, const void *from, size_t bytes) {
 EXPORT CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, Stream *s) { return copy(s, (void *)to, from, bytes); }
 // What a kernel on one device does to another's memory: the end of the program.
 EXPORT CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Stream *s) {
-    if (device_with(from) != device_now) fprintf(stderr, "stub: illegal address\n"), abort();
+    if (device_with(from, device_now) != device_now) fprintf(stderr, "stub: illegal address\n"), abort();
     return copy(s, to, (void *)from, bytes);
 }
 EXPORT CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, Stream *s) { return copy(s, (void *)to, (void *)from, bytes); }
@@ -464,9 +479,7 @@ EXPORT CUresult cuGraphKernelNodeGetAttribute(Op *op, int attribute, void *value
     return OK;
 }
 static int is_device(const void *at) {
-    size_t size;
-    CUdeviceptr base;
-    return cuMemGetAddressRange_v2(&base, &size, (CUdeviceptr)at) == OK;
+    return device_with((CUdeviceptr)at, -1) >= 0;
 }
 EXPORT CUresult cuGraphMemcpyNodeGetParams(Op *op, CopyParams *out) {
     memset(out, 0, sizeof *out);
@@ -489,7 +502,7 @@ EXPORT CUresult cuGraphMemsetNodeGetParams(Op *op, FillParams *out) {
 }
 
 static Op kernel_op(Kernel *k, const unsigned *grid, const unsigned *block, unsigned shared, void **params) {
-    Op op = {.kind = RUN, .kernel = k, .shared = shared};
+    Op op = {.kind = RUN, .kernel = k, .shared = shared, .device = device_now};
     memcpy(op.grid, grid, sizeof op.grid);
     memcpy(op.block, block, sizeof op.block);
     size_t room = 0;
@@ -504,9 +517,16 @@ static Op kernel_op(Kernel *k, const unsigned *grid, const unsigned *block, unsi
     }
     return op;
 }
+// What another thread does while the next kernel is launched.
+static void (*during)(void);
+EXPORT void stubDuring(void (*what)(void)) { during = what; }
 EXPORT CUresult cuLaunchKernel(Kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                                unsigned bz, unsigned shared, Stream *s, void **params, void **extra) {
     (void)extra;
+    if (refused(k->name)) return OUT_OF_MEMORY;
+    void (*other)(void) = during;
+    during = NULL;
+    if (other) other();
     return enqueue(s, kernel_op(k, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, params));
 }
 
@@ -528,10 +548,14 @@ static const struct { const char *name; int since; int per_thread; void *at; } f
     {"cuCtxSynchronize", 2000, 0, cuCtxSynchronize},
     {"cuDevicePrimaryCtxRetain", 7000, 0, cuDevicePrimaryCtxRetain},
     {"cuCtxSetCurrent", 4000, 0, cuCtxSetCurrent},
+    {"cuCtxDestroy", 4000, 0, cuCtxDestroy_v2},
+    {"cuDevicePrimaryCtxReset", 11000, 0, cuDevicePrimaryCtxReset_v2},
+    {"cuDevicePrimaryCtxRelease", 11000, 0, cuDevicePrimaryCtxRelease_v2},
     {"cuModuleLoadData", 2000, 0, cuModuleLoadData},
     {"cuModuleGetFunction", 2000, 0, cuModuleGetFunction},
     {"cuMemAlloc", 3020, 0, cuMemAlloc_v2},
     {"cuMemFree", 3020, 0, cuMemFree_v2},
+    {"cuMemAllocManaged", 6000, 0, cuMemAllocManaged},
     {"cuGraphNodeGetType", 10000, 0, cuGraphNodeGetType},
     {"cuMemAllocAsync", 11020, 0, cuMemAllocAsync},
     {"cuMemFreeAsync", 11020, 0, cuMemFreeAsync},

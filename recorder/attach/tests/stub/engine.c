@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -238,6 +239,13 @@ static void *outlive(void *nothing) {
     return nothing;
 }
 
+static void *launch_once(void *exec) {
+    // On the thread's own default stream, which ends with it.
+    ok(cuGraphLaunch_(exec, 0));
+    ok(cuStreamSynchronize_((Handle)2));
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) die("engine ROUTE SCENARIO STEPS");
     const char *scenario = argv[2];
@@ -387,6 +395,43 @@ int main(int argc, char **argv) {
             }
             waitpid(child, 0, 0);
         }
+        loop(exec, steps / 2, steps);
+        return 0;
+    }
+    if (!strcmp(scenario, "threads")) {
+        // More threads, one after another, than streams can be looked at at a time.
+        int (*flush)(void) = 0;
+        *(void **)&flush = dlsym(RTLD_DEFAULT, "twinstep_flush");
+        for (int i = 0; i < steps; i++) {
+            pthread_t thread;
+            if (pthread_create(&thread, 0, launch_once, exec)) die("no thread");
+            pthread_join(thread, 0);
+            emit();
+            if (flush) flush();
+        }
+        return 0;
+    }
+    if (!strcmp(scenario, "clone")) {
+        // A child made by the system call itself: no handler of a fork runs. What it waits for it waits for no longer.
+        loop(exec, 0, steps / 2);
+        pid_t child = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0l, 0l, 0l, 0l);
+        if (!child) {
+            alarm(2);
+            exit(0);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        printf("child %d\n", status);
+        loop(exec, steps / 2, steps);
+        return 0;
+    }
+    if (!strcmp(scenario, "unload")) {
+        // The driver unloads the library that it loaded.
+        const char *library = getenv("CUDA_INJECTION64_PATH");
+        loop(exec, 0, steps / 2);
+        usleep(100000);
+        void *again = library ? dlopen(library, RTLD_NOW | RTLD_NOLOAD) : 0;
+        if (again) dlclose(again), dlclose(again);
         loop(exec, steps / 2, steps);
         return 0;
     }

@@ -1,34 +1,46 @@
 // Of the stub driver: memory, mapped and unmapped for real.
 
-typedef struct Block { CUdeviceptr at; size_t bytes; int device; struct Block *next; } Block;
+// Of memory that is only pinned the pages are the program's own.
+typedef struct Block { CUdeviceptr at; size_t bytes; int device, pinned; struct Block *next; } Block;
 static Block *blocks;
 
 static size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
-static CUresult take(CUdeviceptr *address, size_t bytes) {
-    if (!initialised) return NOT_INITIALIZED;
-    if (!bytes) return INVALID_VALUE;
-    void *at = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) return OUT_OF_MEMORY;
+static void add(Block block) {
     Block *b = malloc(sizeof *b);
-    *b = (Block){(CUdeviceptr)at, bytes, device_now, NULL};
+    *b = block;
     pthread_mutex_lock(&table);
     b->next = blocks;
     blocks = b;
     pthread_mutex_unlock(&table);
-    *address = b->at;
+}
+static void drop(Block **b) {
+    Block *gone = *b;
+    *b = gone->next;
+    if (!gone->pinned) munmap((void *)gone->at, pages(gone->bytes));
+    free(gone);
+}
+
+static CUresult take_on(CUdeviceptr *address, size_t bytes, int device) {
+    if (!initialised) return NOT_INITIALIZED;
+    if (!bytes) return INVALID_VALUE;
+    void *at = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return OUT_OF_MEMORY;
+    add((Block){(CUdeviceptr)at, bytes, device, 0, NULL});
+    *address = (CUdeviceptr)at;
     return OK;
 }
+
+static CUresult take(CUdeviceptr *address, size_t bytes) { return take_on(address, bytes, device_now); }
+// A function that nobody wraps. Device -1 is the host: all devices reach it.
+EXPORT CUresult stubAlloc(CUdeviceptr *address, size_t bytes, int device) { return take_on(address, bytes, device); }
 
 static CUresult give(CUdeviceptr address) {
     CUresult result = INVALID_VALUE;
     pthread_mutex_lock(&table);
     for (Block **b = &blocks; *b; b = &(*b)->next)
         if ((*b)->at == address) {
-            Block *gone = *b;
-            *b = gone->next;
-            munmap((void *)gone->at, pages(gone->bytes));
-            free(gone);
+            drop(b);
             result = OK;
             break;
         }
@@ -36,23 +48,29 @@ static CUresult give(CUdeviceptr address) {
     return result;
 }
 
-EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) { return take(address, bytes); }
+EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
+    return refused("cuMemAlloc") ? OUT_OF_MEMORY : take(address, bytes);
+}
+EXPORT CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes, unsigned flags) { (void)flags; return take(address, bytes); }
 EXPORT CUresult cuMemFree_v2(CUdeviceptr address) { drain_all(); return give(address); }
 EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr address) {
     for (Block *b = blocks; b; b = b->next)
         if (address >= b->at && address < b->at + b->bytes) return *base = b->at, *size = b->bytes, OK;
     return NOT_FOUND;
 }
-// Memory that is nobody's own is the calling thread's.
-static int device_with(CUdeviceptr address) {
+// The device that has memory; what is nobody's own is on the one that asks.
+static int device_with(CUdeviceptr address, int otherwise) {
+    int device = otherwise;
+    pthread_mutex_lock(&table);
     for (Block *b = blocks; b; b = b->next)
-        if (address >= b->at && address < b->at + b->bytes) return b->device;
-    return device_now;
+        if (address >= b->at && address < b->at + b->bytes && b->device >= 0) device = b->device;
+    pthread_mutex_unlock(&table);
+    return device;
 }
 EXPORT CUresult cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address) {
-    if (attribute != 9) return INVALID_VALUE;
-    *(int *)data = device_with(address);
-    return OK;
+    if (attribute == 9) return *(int *)data = device_with(address, device_now), OK;
+    if (attribute == 2) return *(unsigned *)data = device_with(address, -1) < 0 ? 1 : 2, OK;
+    return INVALID_VALUE;
 }
 static void give_later(void *address) { give((CUdeviceptr)(uintptr_t)address); }
 EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, Stream *s) { (void)s; return take(address, bytes); }
@@ -61,10 +79,34 @@ EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, Stream *s) {
 }
 EXPORT CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
     (void)flags;
-    *address = aligned_alloc(4096, pages(bytes));
-    return *address ? OK : OUT_OF_MEMORY;
+    CUdeviceptr at = 0;
+    CUresult result = take_on(&at, bytes, -1);
+    *address = (void *)(uintptr_t)at;
+    return result;
 }
-EXPORT CUresult cuMemFreeHost(void *address) { free(address); return OK; }
+EXPORT CUresult cuMemFreeHost(void *address) { return give((CUdeviceptr)(uintptr_t)address); }
+// What a context has goes with it: all memory of its device; what was given of the host's is the first one's.
+EXPORT CUresult cuDevicePrimaryCtxReset_v2(int device) {
+    drain_all();
+    pthread_mutex_lock(&table);
+    for (Block **b = &blocks; *b;)
+        if ((*b)->device == device || (!device && (*b)->device < 0)) drop(b); else b = &(*b)->next;
+    pthread_mutex_unlock(&table);
+    return OK;
+}
+static int retained[2];
+EXPORT CUresult cuDevicePrimaryCtxRetain(void **context, int device) {
+    retained[device]++;
+    *context = (void *)(uintptr_t)(0x77 + device);
+    return OK;
+}
+EXPORT CUresult cuDevicePrimaryCtxRelease_v2(int device) { return --retained[device] ? OK : cuDevicePrimaryCtxReset_v2(device); }
+EXPORT CUresult cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+    *flags = 0;
+    *active = retained[device] > 0;
+    return OK;
+}
+EXPORT CUresult cuCtxDestroy_v2(void *context) { return context == (void *)0x77 ? cuDevicePrimaryCtxReset_v2(0) : OK; }
 EXPORT CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *device, void *host, unsigned flags) {
     (void)flags;
     *device = (CUdeviceptr)(uintptr_t)host;

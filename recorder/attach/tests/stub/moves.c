@@ -9,6 +9,9 @@
 
 #include "reach.h"
 #include "updates.h"
+#ifndef REAL
+#include "others.h"
+#endif
 
 static void rows(void) {
     for (int i = 0; i < BYTES; i++) host[i] = (uint8_t)(i * 7 % 61);
@@ -285,6 +288,18 @@ int main(int argc, char **argv) {
     else if (!strcmp(scenario, "lost")) lost();
     else if (!strcmp(scenario, "late")) late();
     else if (!strncmp(scenario, "update", 6)) update(scenario, steps);
+#ifndef REAL
+    else if (!strcmp(scenario, "others")) others(steps);
+    else if (!strcmp(scenario, "defaults")) defaults(steps);
+    else if (!strcmp(scenario, "unseen")) unseen(steps);
+    else if (!strcmp(scenario, "io")) io();
+    else if (!strcmp(scenario, "refused")) refused();
+    else if (!strcmp(scenario, "full")) full(steps);
+    else if (!strcmp(scenario, "between")) between(steps);
+    else if (!strncmp(scenario, "gone-", 5)) gone(scenario);
+    else if (!strcmp(scenario, "hang")) hang();
+    else if (!strcmp(scenario, "nested")) nested(steps);
+#endif
     else die("no such scenario");
     return 0;
 }

@@ -140,8 +140,16 @@ EXPORT CUresult cuMemPoolImportPointer(CUdeviceptr *at, void *pool, void *data) 
     return take(at, *(uint64_t *)data);
 }
 EXPORT CUresult cuMemAllocHost_v2(void **at, size_t bytes) { return cuMemHostAlloc(at, bytes, 0); }
-EXPORT CUresult cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) { (void)at, (void)bytes, (void)flags; return OK; }
-EXPORT CUresult cuMemHostUnregister(void *at) { (void)at; return OK; }
+// Bytes of the host that were pinned, and are never given back.
+static size_t pinned;
+EXPORT size_t stubPinned(void) { return pinned; }
+EXPORT CUresult cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
+    (void)flags;
+    pinned += bytes;
+    add((Block){(CUdeviceptr)(uintptr_t)at, bytes, -1, 1, NULL});
+    return OK;
+}
+EXPORT CUresult cuMemHostUnregister(void *at) { return give((CUdeviceptr)(uintptr_t)at); }
 
 #define ROWS_FUNCTIONS \
     {"cuMemcpy2D", 3020, 0, cuMemcpy2D_v2}, \
