@@ -21,6 +21,7 @@ use crate::lifetime::Lifetimes;
 use crate::noise::{ControlReport, Noise};
 use crate::number::Number;
 use crate::pairing::Pairing;
+use crate::points::{PointKey, by_name};
 use crate::program::{first_writer, launches};
 use crate::requests::{Requests, same_rank};
 use crate::selection::{index_of, resolve};
@@ -426,11 +427,10 @@ fn compare_step(
 ) -> Result<(StepState, Vec<String>), ReplayError> {
     let name = |id: BufferId| a.buffer(id).map_or(String::new(), |r| r.name.clone());
     let mut noisy: Vec<String> = Vec::new();
-    // A name may come more than once in a step: the first is compared with the first, the second with the second.
-    let mut points: BTreeMap<(&str, usize), &PointRecord> = numbered(&twin.points).collect();
+    let mut points: BTreeMap<PointKey<'_>, &PointRecord> = by_name(&twin.points).collect();
     let writers = launches(a, step).unwrap_or_default();
     let (at, places) = (At { request: step.request, step: Some(step.step) }, one_sided.places());
-    for (key, point) in numbered(&step.points) {
+    for (key, point) in by_name(&step.points) {
         let Some(twin_point) = points.remove(&key) else {
             report.unmatched_points.push(format!("{}:{} {} only in A", step.request, step.step, point.point));
             continue;
@@ -507,16 +507,6 @@ fn compare_step(
         false => StepState::Noise,
     };
     Ok((state, noisy))
-}
-
-/// Points by name, and which of that name in the step.
-fn numbered(points: &[PointRecord]) -> impl Iterator<Item = ((&str, usize), &PointRecord)> {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    points.iter().map(move |point| {
-        let count = seen.entry(&point.point).or_default();
-        *count += 1;
-        ((point.point.as_str(), *count), point)
-    })
 }
 
 /// Whether a buffer is looked at again after the step.

@@ -38,6 +38,7 @@ mod pairing;
 mod patch;
 mod pictures;
 mod plan;
+mod points;
 mod print;
 mod program;
 mod recorded;

@@ -14,16 +14,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use twinstep_traces::{BufferId, SnapshotId, Trace};
+use twinstep_traces::{BufferId, PointRecord, SnapshotId, Trace};
 
 use crate::ReplayError;
 use crate::at::{find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
-use crate::diff::{differ, snapshot_of};
+use crate::diff::differ;
 use crate::lifetime::Lifetimes;
 use crate::number::Number;
 use crate::pairing::Pairing;
+use crate::points::{PointKey, by_name};
 use crate::requests::{Requests, same_rank};
 use crate::value::{Value, is_float};
 
@@ -112,8 +113,9 @@ impl Noise {
             let twin = control.step(twin_index)?;
             let pairing = Pairing::at((a, &lives, index), (control, &lives_c, twin_index));
             let mut distances: Vec<(BufferId, Option<f64>, Vec<u64>)> = Vec::new();
-            for point in &step.points {
-                let Some(other) = snapshot_of(&twin, &point.point) else { continue };
+            let points: BTreeMap<PointKey<'_>, &PointRecord> = by_name(&twin.points).collect();
+            for (key, point) in by_name(&step.points) {
+                let Some(other) = points.get(&key).map(|twin| twin.snapshot) else { continue };
                 x.advance(point.snapshot)?;
                 y.advance(other)?;
                 for id in a.covered(point.snapshot)? {

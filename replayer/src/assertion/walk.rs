@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use twinstep_traces::{BufferId, SnapshotId, StepKind, StepRecord, Trace};
+use twinstep_traces::{BufferId, PointRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::assertion::compare::{Judgement, judge};
@@ -14,7 +14,7 @@ use crate::assertion::pairing::{newest, pairs};
 use crate::assertion::policy::{Demand, Policy, PolicyError, Rows, Rule};
 use crate::assertion::report::{AssertError, ForkReport};
 use crate::at::{At, place};
-use crate::diff::snapshot_of;
+use crate::points::{PointKey, by_name};
 use crate::requests::Requests;
 use crate::statistic::has_rows;
 
@@ -180,8 +180,9 @@ impl<'a> Walk<'a, '_> {
         sink: &mut dyn FnMut(Judged<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<(), bool>, AssertError> {
         let mut found = PointOutcome::default();
-        for point in &step.points {
-            let Some(other) = snapshot_of(twin, &point.point) else {
+        let mut points: BTreeMap<PointKey<'_>, &PointRecord> = by_name(&twin.points).collect();
+        for (key, point) in by_name(&step.points) {
+            let Some(other) = points.remove(&key).map(|twin| twin.snapshot) else {
                 self.walked.leave_out(|| format!("{} only in A", point.point));
                 continue;
             };
@@ -194,7 +195,9 @@ impl<'a> Walk<'a, '_> {
                 }
             }
         }
-        for point in twin.points.iter().filter(|p| snapshot_of(step, &p.point).is_none()) {
+        let mut left: Vec<&PointRecord> = points.into_values().collect();
+        left.sort_by_key(|point| point.position);
+        for point in left {
             self.walked.leave_out(|| format!("{} only in B", point.point));
         }
         if !found.compared {

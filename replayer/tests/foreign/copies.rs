@@ -166,9 +166,10 @@ fn several_copies_that_lack_at_one_launch() {
             _ => (Some(i), Some(10 * i)),
         }))
     };
-    // A dummy run.
+    // A dummy run, and whatever it is that counts in leaps.
     assert_eq!(accused(&run(-1, -1)), (vec![], 2));
     assert_eq!(accused(&run(0, -1)), (vec![], 2), "one says that it was a dummy run");
+    assert_eq!(accused(&run(-1, 0)), (vec![], 2));
     // Two that are forgotten at once are not told from that; one that alone stands out is.
     assert_eq!(accused(&run(0, 0)), (vec![], 2));
     assert_eq!(accused(&run(0, 5)), (vec!["position@0"], 1));

@@ -173,21 +173,16 @@ impl Suspects {
         for (_, suspect) in std::mem::take(&mut self.open) {
             self.close(trace, suspect, None)?;
         }
-        // By step: words that show that the host counted on meanwhile, and that it did not, as in a dummy run.
-        let mut words: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
-        for one in &self.closed {
-            let (skipped, stayed) = words.entry(one.step).or_default();
-            match one.due {
-                Due::Skipped(words) => *skipped += words,
-                Due::Stayed(words) => *stayed += words,
-                Due::Jumped | Due::Unknown => {}
-            }
-        }
-        let is_dummy =
-            |step| words.get(&step).is_some_and(|&(skipped, stayed)| stayed > 0 && stayed >= skipped);
+        // By step: copies whose values show that the host counted on meanwhile, and that it did not, as in a dummy run.
         let mut skipped: BTreeMap<u32, BTreeSet<Copied>> = BTreeMap::new();
-        for one in self.closed.iter().filter(|one| matches!(one.due, Due::Skipped(_))) {
-            skipped.entry(one.step).or_default().insert(one.copied);
+        let mut stayed = skipped.clone();
+        for one in &self.closed {
+            let said = match one.due {
+                Due::Skipped(_) => &mut skipped,
+                Due::Stayed => &mut stayed,
+                Due::Jumped | Due::Unknown => continue,
+            };
+            said.entry(one.step).or_default().insert(one.copied);
         }
         // All graphs that read an input: a batch of another size is another graph.
         let mut of_input: BTreeMap<BufferId, (u64, u64)> = BTreeMap::new();
@@ -196,6 +191,7 @@ impl Suspects {
             (*launches, *gaps) = (*launches + tally.launches, *gaps + tally.gaps);
         }
         let count = |of: &BTreeMap<u32, BTreeSet<Copied>>, step| of.get(&step).map_or(0, BTreeSet::len);
+        let is_dummy = |step| count(&stayed, step) > 0 && count(&stayed, step) >= count(&skipped, step);
         let mut accused: BTreeSet<(u32, Copied)> = BTreeSet::new();
         let mut unknown: BTreeMap<(BufferId, GraphId), Judged> = BTreeMap::new();
         let mut judged = Vec::new();

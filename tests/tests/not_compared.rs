@@ -1,0 +1,178 @@
+//! What was not compared is never called identical: names on one side only, steps with nothing in common, points whose
+//! name comes more than once.
+
+use std::fs;
+use std::path::Path;
+
+use twinstep_tests::dumps::{floats, npz};
+use twinstep_tests::twinstep;
+use twinstep_traces::*;
+
+/// One dump a step, with the arrays that it holds.
+fn dumps(folder: &Path, steps: &[&[(&str, f32)]], first: usize) {
+    fs::create_dir_all(folder).unwrap();
+    for (number, arrays) in (first..).zip(steps) {
+        let arrays: Vec<_> = arrays.iter().map(|(name, value)| (*name, floats(&[1], &[*value]))).collect();
+        npz(&folder.join(format!("step{number}.npz")), false, &arrays);
+    }
+}
+
+fn import(folder: &Path, arguments: &[&str]) -> String {
+    twinstep(folder, &[&["import", "-o", "run", "--force"], arguments].concat()).expect(0).stdout
+}
+
+const PAIR: [&str; 2] = ["run.eager.twin", "run.graph.twin"];
+
+#[test]
+fn runs_without_a_common_buffer_are_not_identical() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    dumps(&folder.join("e"), &[&[("kv_cache", 1.0)], &[("kv_cache", 2.0)]], 1);
+    dumps(&folder.join("g"), &[&[("k_cache", 1.0)], &[("k_cache", 2.0)]], 1);
+    let said = import(folder, &["--eager", "e", "--graph", "g"]);
+    assert!(
+        said.contains("in the eager folder only: kv_cache; in the graph folder only: k_cache;"),
+        "{said}"
+    );
+    let run = twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(1);
+    assert!(run.stdout.starts_with("nothing was compared: no buffer has the same name"), "{}", run.stdout);
+    assert!(run.stdout.contains("kv_cache (A, 2 steps)"), "{}", run.stdout);
+    let json = twinstep(folder, &[&["diff", "--json"][..], &PAIR].concat()).expect(1).json();
+    assert_eq!((&json["identical"], &json["steps"][0]["state"]), (&false.into(), &"not_compared".into()));
+    assert_eq!(
+        (&json["one_sided"][1]["buffer"], &json["one_sided"][1]["side"]),
+        (&"kv_cache".into(), &"a".into())
+    );
+    let run = twinstep(folder, &[&["explain"][..], &PAIR].concat()).expect(1);
+    assert!(run.stdout.starts_with("verdict: unknown"), "{}", run.stdout);
+    assert!(run.stdout.contains("nothing was compared"), "{}", run.stdout);
+    // With a map they are one buffer.
+    fs::write(folder.join("m.toml"), "[names]\n\"kv_cache\" = \"k_cache\"\n").unwrap();
+    let said = import(folder, &["--eager", "e", "--graph", "g", "--map", "m.toml"]);
+    assert!(!said.contains("folder only"), "{said}");
+    twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(0);
+}
+
+#[test]
+fn what_is_on_one_side_in_some_steps_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    dumps(
+        &folder.join("e"),
+        &[&[("h", 1.0), ("k", 1.0)], &[("h", 2.0), ("k", 2.0)], &[("h", 3.0), ("k", 3.0)]],
+        1,
+    );
+    dumps(&folder.join("g"), &[&[("h", 1.0), ("k", 1.0)], &[("h", 2.0)], &[("x", 3.0)]], 1);
+    import(folder, &["--eager", "e", "--graph", "g"]);
+    let run = twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(0);
+    assert!(run.stdout.starts_with("identical where they can be compared: 2 steps"), "{}", run.stdout);
+    for words in [
+        "1 steps have no buffer in common, the first is 1:3",
+        "1:3  not compared",
+        "h (A, 1 step, first 1:3)",
+        "k (A, 2 steps, first 1:2)",
+        "x (B, 1 step)",
+    ] {
+        let text: String = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.contains(&words.split_whitespace().collect::<Vec<_>>().join(" ")),
+            "{words}: {}",
+            run.stdout
+        );
+    }
+    twinstep(folder, &[&["assert"][..], &PAIR].concat()).expect(1);
+}
+
+#[test]
+fn dumps_that_were_numbered_anew_by_themselves_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    dumps(&folder.join("e"), &[&[("h", 0.0)], &[("h", 1.0)], &[("h", 2.0)]], 0);
+    dumps(&folder.join("g"), &[&[("h", 1.0)], &[("h", 2.0)]], 1);
+    import(folder, &["--eager", "e"]);
+    import(folder, &["--graph", "g"]);
+    let run = twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(1);
+    let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("1 was added to the numbers of A's steps when it was imported, 0 to B's"),
+        "{text}"
+    );
+    import(folder, &["--eager", "e", "--graph", "g"]);
+    let run = twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(1);
+    assert!(!run.stdout.contains("was added") && run.stdout.contains("only in A"), "{}", run.stdout);
+}
+
+/// A run of two steps in which the points of part `layer` come three times by the same name; `values` after each.
+fn repeated(path: &Path, values: [f32; 3]) {
+    let notes = vec![("engine".to_owned(), "foreign".to_owned())];
+    let run = RunRecord { mode: "eager".into(), notes, ..RunRecord::default() };
+    let mut writer = TraceWriter::create(path, &run, false).unwrap();
+    let record = BufferRecord {
+        name: "x".into(),
+        generation: 0,
+        dtype: DType::F32,
+        shape: vec![1],
+        role: Role::State,
+        bytes: 4,
+        chunk_bytes: 64,
+        address: None,
+        contents: None,
+    };
+    let buffer = writer.add_buffer(&record).unwrap();
+    let program =
+        writer.add_program(&Program { items: vec![Item::Mark { text: "a step".into() }; 3] }).unwrap();
+    writer.add_request(&RequestRecord { request: 1, text: String::new(), prompt: vec![], row: 0 }).unwrap();
+    for step in 1..=2 {
+        let mut points = Vec::new();
+        for (position, value) in (1..).zip(values) {
+            let bytes = (value + 10.0 * step as f32).to_le_bytes();
+            let changed = [ChangedChunks { buffer, first_chunk: 0, bytes: &bytes }];
+            let snapshot = writer.snapshot(&[buffer], &changed, &[]).unwrap();
+            points.push(PointRecord { point: "layer.after".into(), position, snapshot });
+        }
+        let kind = if step == 1 { StepKind::Prefill } else { StepKind::Decode };
+        let (host_writes, host_reads) = (vec![], vec![]);
+        writer
+            .commit_step(&StepRecord {
+                kind,
+                request: 1,
+                step,
+                rank: 0,
+                program,
+                host_writes,
+                host_reads,
+                points,
+            })
+            .unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn points_of_one_name_are_compared_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    repeated(&folder.join("a.twin"), [1.0, 2.0, 3.0]);
+    repeated(&folder.join("same.twin"), [1.0, 2.0, 3.0]);
+    repeated(&folder.join("b.twin"), [1.0, 2.0, 4.0]);
+    let run = twinstep(folder, &["diff", "a.twin", "same.twin"]).expect(0);
+    assert!(run.stdout.starts_with("identical: 2 steps"), "{}", run.stdout);
+    twinstep(folder, &["assert", "a.twin", "same.twin"]).expect(0);
+    let run = twinstep(folder, &["diff", "a.twin", "b.twin"]).expect(1);
+    assert!(run.stdout.contains("x[0] is 13 in A, 14 in B"), "{}", run.stdout);
+    let run = twinstep(folder, &["assert", "a.twin", "b.twin"]).expect(1);
+    assert!(run.stdout.contains("2 of 6 places fail"), "{}", run.stdout);
+}
+
+#[test]
+fn runs_without_steps_are_not_identical() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["a.twin", "b.twin"] {
+        let notes = vec![("engine".to_owned(), "foreign".to_owned())];
+        let run = RunRecord { mode: "graph".into(), notes, ..RunRecord::default() };
+        TraceWriter::create(&folder.join(name), &run, false).unwrap().finish().unwrap();
+    }
+    let run = twinstep(folder, &["diff", "a.twin", "b.twin"]).expect(1);
+    assert!(run.stdout.starts_with("nothing was compared: neither run has a step"), "{}", run.stdout);
+}
