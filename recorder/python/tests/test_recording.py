@@ -471,6 +471,7 @@ def test_a_forked_child_writes_nothing(tmp_path):
     assert len(twinstep.open(tmp_path / "a.twin.child").steps) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.* ended after the step that it began in")
 def test_threads(tmp_path, twinstep_binary):
     with twinstep.record(tmp_path / "a.twin") as r:
         def work(n):

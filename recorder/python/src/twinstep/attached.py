@@ -114,6 +114,7 @@ class Attached:
         self.path = os.environ.get("TWINSTEP_ATTACH_OUT")
         self.names: Dict[str, _Name] = {}
         self.trouble: List[str] = []
+        self.notices: List[str] = []
         self.told: Set[str] = set()
         self.step_number = 0
         self.warming = 0

@@ -155,6 +155,9 @@ class Recording:
             raise TraceError("; ".join(trouble))
         for text in trouble:
             warnings.warn(text, RuntimeWarning, stacklevel=5)
+        notices, to.notices = to.notices, []
+        for text in notices:
+            warnings.warn(text, RuntimeWarning, stacklevel=5)
 
     # What is watched.
 
@@ -226,10 +229,10 @@ class Recording:
                 getattr(to, what)(name)
 
     @staticmethod
-    def _check_name(name: str) -> None:
+    def _check_name(name: str, what: str = "buffer") -> None:
         controls = isinstance(name, str) and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
         if not isinstance(name, str) or not name or controls or "@" in name:
-            raise ValueError(f"{name!r} is no name of a buffer: text without @ and control characters")
+            raise ValueError(f"{name!r} is no name of a {what}: text without @ and control characters")
 
     # What happens.
 
@@ -270,16 +273,21 @@ class Recording:
     def launch(self, name: str, stream: int = 0) -> Iterator[None]:
         """A named part of a step, with snapshots ``NAME.before`` and ``NAME.after``.
 
+        The second time in a step they are ``NAME#2.before`` and ``NAME#2.after``. It ends within the
+        step that it began in; where it does not, or ends by an exception, there is no ``NAME.after``.
+
         ``stream``: attached only, the CUDA stream that it runs on (``torch.cuda.current_stream().cuda_stream``).
 
         >>> with r.launch("forward"):  # doctest: +SKIP
         ...     engine.decode()
         """
-        self._check_name(name)
-        label, begun = name, False
+        self._check_name(name, "part of a step")
+        if name == "step":
+            raise ValueError("step.before and step.after are points of the whole step: give its part another name")
+        part, begun = None, False
         if self.recording:
             with self._call() as to:
-                label = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
+                part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
                 begun = True
         failed = True
         try:
@@ -291,7 +299,7 @@ class Recording:
                     if self.attached:
                         to.launch_end(name, stream)
                     else:
-                        to.launch_end(label, failed)
+                        to.launch_end(part, failed)
 
     @contextlib.contextmanager
     def warmup(self, label: str = "") -> Iterator[None]:

@@ -53,14 +53,19 @@ class Standalone:
         self.items: List[Any] = []
         self.points: List[records.Point] = []
         self.host_writes: List[records.HostWrite] = []
-        self.brackets: Counter = Counter()
         self.open = False
+        # Of the step that is open: which one it is, how often each part began, and the parts' names at its points.
+        self.steps_begun = 0
+        self.brackets: Counter = Counter()
+        self.labels: set = set()
         # Buffers observed since, or at, the last snapshot; and that snapshot, if it still tells all of them.
         self.seen: List[int] = []
         self.seen_snapshot: Optional[int] = None
         # Filled by finalizers, which run at any time in any thread: nothing is written there.
         self.freed: List[Tuple[str, int]] = []
+        # For the program: what went wrong, and what it should know.
         self.trouble: List[str] = []
+        self.notices: List[str] = []
 
     # Names.
 
@@ -92,6 +97,7 @@ class Standalone:
         self._forget(one.number)
 
     def free(self, name: str) -> None:
+        self._take_freed()
         one = self.names[name]
         if one.number is not None:
             self.items.append(records.Free(one.number))
@@ -239,13 +245,11 @@ class Standalone:
             self._commit("setup", 0, 0)
 
     def _commit(self, kind: str, request: int, step: int) -> None:
-        program = self.writer.add_program(self.items)
-        self.writer.commit_step(
-            records.Step(kind, request, step, self.rank, program, self.host_writes, [], self.points)
-        )
-        self.items, self.points, self.host_writes = [], [], []
-        self.brackets.clear()
-        self.open = False
+        items, points, host_writes = self.items, self.points, self.host_writes
+        # Before it is written: an interrupt must not have it written twice.
+        self.items, self.points, self.host_writes, self.open = [], [], [], False
+        program = self.writer.add_program(items)
+        self.writer.commit_step(records.Step(kind, request, step, self.rank, program, host_writes, [], points))
 
     def _begin_step(self) -> None:
         if self.open:
@@ -253,11 +257,17 @@ class Standalone:
         if self.request_number == 0:
             self._begin_request("", [])
         self._take_freed()
+        self.open = True
+        self.steps_begun += 1
+        self.brackets.clear()
+        self.labels = set()
         # What is observed is what it was at the last step's end, or when a name was watched.
         self._point("step.before", self._snapshot(), 0)
-        self.open = True
 
     def step(self, kind: Optional[str]) -> int:
+        if self.warming and self.open:
+            self.items.append(records.Mark("warm-up: a step"))
+            return 0
         if self.warming:
             self._commit("setup", 0, 0)
             self.items = [records.Mark(f"warm-up: {self.warming[0]}")]
@@ -300,20 +310,39 @@ class Standalone:
 
     # Brackets and notes.
 
-    def launch_begin(self, name: str) -> str:
-        self.brackets[name] += 1
-        label = name if self.brackets[name] == 1 else f"{name}#{self.brackets[name]}"
+    def launch_begin(self, name: str) -> Optional[Tuple[str, int]]:
+        """Gives what :meth:`launch_end` is to be told; ``None`` for a part of a warm-up."""
+        part = None
         if not self.warming:
             self._begin_step()
+            label = self._label(name)
+            part = label, self.steps_begun
             snapshot = self._look(untold=True)
             self._point(f"{label}.before", snapshot, len(self.items))
         self.items.append(records.OpaqueLaunch(kernel=name))
-        return label
+        return part
 
-    def launch_end(self, label: str, failed: bool) -> None:
-        if not self.warming and not failed:
-            snapshot = self._look(untold=False)
-            self._point(f"{label}.after", snapshot, len(self.items))
+    def _label(self, name: str) -> str:
+        """The part's name, or with its number: never one that the step has already."""
+        while True:
+            self.brackets[name] += 1
+            number = self.brackets[name]
+            label = name if number == 1 else f"{name}#{number}"
+            if label not in self.labels:
+                self.labels.add(label)
+                return label
+
+    def launch_end(self, part: Optional[Tuple[str, int]], failed: bool) -> None:
+        if part is None or failed or self.warming:
+            return
+        label, begun_in = part
+        if not self.open or begun_in != self.steps_begun:
+            text = f"{label} ended after the step that it began in: that step has no {label}.after"
+            if self.once(text):
+                self.notices.append(text)
+            return
+        snapshot = self._look(untold=False)
+        self._point(f"{label}.after", snapshot, len(self.items))
 
     def host_write(self, name: str, data: np.ndarray, offset: int) -> None:
         one = self.names.get(name)
