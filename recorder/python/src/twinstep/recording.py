@@ -166,11 +166,15 @@ class Recording:
 
         ``tensor``: a PyTorch tensor, a NumPy array, an object with ``__cuda_array_interface__`` or
         ``__dlpack__``, a whole number; or a callable without arguments that gives one. A tensor is
-        held while it is watched (attached, it is not); a callable is asked at each point, so give one where the engine
-        rebinds or drops the tensor (``lambda: engine.last_codes``). Memory at another address, or
-        of another shape or type, is a new generation of the name. Watching a name again rebinds it.
+        held while it is watched (attached, it is not); a callable is asked at each point, so give
+        one where the engine rebinds or drops the tensor (``lambda: engine.last_codes``). Memory at
+        another address, or of another shape or type, is a new generation of the name. Watching a
+        name again rebinds it.
         ``role``: ``state``, ``input``, ``output`` or ``scratch``.
         ``address``: false where the callable makes a fresh array each time, whose address means nothing.
+
+        Attached, what is not in memory of the device (a NumPy array, a number) or is a strided view
+        is left out of the recording: one warning and a mark in the trace name it and say why.
 
         Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong name or role.
         """
