@@ -121,8 +121,11 @@ class Attached:
         self.trouble: List[str] = []
         self.notices: List[str] = []
         self.told: Set[str] = set()
+        self.closed = False
         self.step_number = 0
         self.warming = 0
+        # How often the program said it, apart from warm-ups.
+        self.parts = self.steps = 0
         if path is not None and self.path and os.path.abspath(os.fspath(path)) != os.path.abspath(self.path):
             warnings.warn(
                 f"attached: this run is recorded into {self.path}, and {os.fspath(path)} is not written",
@@ -263,6 +266,7 @@ class Attached:
         self._event("step", _KINDS[kind])
         if self.warming:
             return 0
+        self.steps += 1
         self.step_number += 1
         return self.step_number
 
@@ -276,6 +280,7 @@ class Attached:
 
     def launch_begin(self, name: str, stream: int) -> None:
         self._look_again()
+        self.parts += not self.warming
         self._event("launch_begin", _text(name), stream)
 
     def launch_end(self, name: str, stream: int) -> None:
@@ -345,6 +350,8 @@ class Attached:
                 self.unwatch(name)
         finally:
             self.abandon()
+        if error is None and self.parts and not self.steps:
+            self.notices.append("r.step() was never called, so all parts are one step: call it where each step ends")
         try:
             self.flush()
         except TraceError as trouble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -48,14 +49,17 @@ def record(
     ``model``, ``prompt``: what is compared before two runs are; empty: not compared.
     ``force``: replace a file that exists.
     ``on_error``: ``raise``, or ``warn`` to let the loop go on: without recording where the file
-    cannot be written (a full disk), without a buffer that cannot be read, without what an attached
-    library refuses.
+    cannot be created or written (a full disk), without a buffer that cannot be read, without what
+    an attached library refuses.
     ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``. Each
     process needs a file of its own: ``f"graph.rank{rank}.twin"``.
     ``notes``: more facts of the run, compared as such.
 
-    Raises :class:`TraceError` where the file exists or cannot be created, ``ValueError`` for a
-    wrong argument.
+    Closing warns where parts ran or names were watched and ``step`` was never called, and where
+    nothing was watched. A recording that the program drops or ends without is closed then.
+
+    Raises :class:`TraceError` where the file exists (whatever ``on_error`` says) or cannot be
+    created, ``ValueError`` for a wrong argument.
     """
     return Recording(path, mode, model, prompt, force, on_error, rank, notes or {})
 
@@ -70,9 +74,42 @@ def _rank() -> Optional[int]:
 
 
 class _Nothing:
-    """Where nothing is recorded."""
+    """Where nothing is recorded: every call is answered with 0."""
 
-    path = None
+    path, names, closed = None, (), True
+
+    def __init__(self):
+        self.trouble: List[str] = []
+        self.notices: List[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: 0
+
+
+def _close_late(to: Standalone, lock: Any) -> None:
+    """The program dropped the recording, or ends, and never closed it."""
+    # Another thread may be within a call, for ever.
+    if to.writer.stopped or not lock.acquire(timeout=5):
+        return
+    try:
+        to.close(None if hasattr(sys, "ps1") else getattr(sys, "last_value", None))
+    except TraceError as error:
+        to.notices.append(str(error))
+    finally:
+        lock.release()
+    for text in to.notices:
+        _tell(text)
+
+
+# The program's own line is what a warning names.
+_NOT_THE_PROGRAMS = (os.path.dirname(__file__) + os.sep, contextlib.__file__)
+
+
+def _tell(text: str) -> None:
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_PROGRAMS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
 
 
 class Recording:
@@ -107,15 +144,22 @@ class Recording:
             self._to: Any = attached.Attached(library, path, mode, model, prompt, notes)
         elif path is None:
             # A program with these lines in it runs unattached, too.
-            warnings.warn(
-                "nothing is recorded: this process is not attached, and record() was given no path",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            self._to, self._done = _Nothing(), True
+            _tell("nothing is recorded: this process is not attached, and record() was given no path")
+            self._to = _Nothing()
         else:
-            self._to = Standalone(path, run_record(mode, model, prompt, rank, notes), force, rank or 0)
+            try:
+                self._to = Standalone(path, run_record(mode, model, prompt, rank, notes), force, rank or 0)
+                weakref.finalize(self, _close_late, self._to, self._lock)
+            except TraceError as error:
+                # A name that is taken is a mistake; a disk is not.
+                if not self._warn or not isinstance(error.__cause__, OSError):
+                    raise
+                _tell(f"nothing is recorded: {error}")
+                self._to = _Nothing()
         _live.add(self)
+
+    def __reduce__(self):
+        raise TypeError("a Recording cannot be copied or sent to another process: it has one file, here")
 
     @property
     def path(self) -> Optional[str]:
@@ -130,20 +174,21 @@ class Recording:
     @property
     def recording(self) -> bool:
         """False once closed, stopped by a write that failed, or in a forked child."""
-        return not (self._done or self._forked)
+        return not (self._done or self._forked or self._to.closed)
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[Any]:
         """The lock; and what a trouble of the recorder means for the program."""
         with self._lock:
-            to = self._to
+            # Another thread may have closed it a moment ago.
+            to = self._to if self.recording else _Nothing()
             try:
                 yield to
             except TraceError as error:
                 self._done = self._done or self._stopped()
                 if not self._warn:
                     raise
-                warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+                _tell(str(error))
             self._tell_trouble(to)
 
     def _stopped(self) -> bool:
@@ -153,11 +198,9 @@ class Recording:
         trouble, to.trouble = to.trouble, []
         if trouble and not self._warn:
             raise TraceError("; ".join(trouble))
-        for text in trouble:
-            warnings.warn(text, RuntimeWarning, stacklevel=5)
         notices, to.notices = to.notices, []
-        for text in notices:
-            warnings.warn(text, RuntimeWarning, stacklevel=5)
+        for text in trouble + notices:
+            _tell(text)
 
     # What is watched.
 
@@ -228,7 +271,7 @@ class Recording:
     def _known(self, name: str, what: str) -> None:
         if self.recording:
             with self._call() as to:
-                if name not in to.names:
+                if name not in to.names and self.recording:
                     raise ValueError(f"{name!r} is not watched")
                 getattr(to, what)(name)
 

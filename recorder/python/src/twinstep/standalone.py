@@ -45,6 +45,8 @@ class Standalone:
         self.names: Dict[str, _Name] = {}
         self.generations: Dict[str, int] = {}
         self.told: set = set()
+        # How often the program said what, apart from warm-ups.
+        self.watches = self.parts = self.steps = 0
         self.request_number = 0
         self.step_number = 0
         self.warming: List[str] = []
@@ -63,6 +65,7 @@ class Standalone:
         self.seen_snapshot: Optional[int] = None
         # Filled by finalizers, which run at any time in any thread: nothing is written there.
         self.freed: List[Tuple[str, int]] = []
+        self.closed = False
         # For the program: what went wrong, and what it should know.
         self.trouble: List[str] = []
         self.notices: List[str] = []
@@ -83,6 +86,7 @@ class Standalone:
             else:
                 self._observe([name], strict=True)
                 self._untold()
+            self.watches += 1
         except Exception:
             if old is None:
                 del self.names[name]
@@ -273,6 +277,7 @@ class Standalone:
             self.items = [records.Mark(f"warm-up: {self.warming[0]}")]
             self.warm_steps += 1
             return 0
+        self.steps += 1
         self._begin_step()
         snapshot = self._look(untold=True)
         self._point("step.after", snapshot, len(self.items))
@@ -314,6 +319,7 @@ class Standalone:
         """Gives what :meth:`launch_end` is to be told; ``None`` for a part of a warm-up."""
         part = None
         if not self.warming:
+            self.parts += 1
             self._begin_step()
             label = self._label(name)
             part = label, self.steps_begun
@@ -382,7 +388,22 @@ class Standalone:
             self._commit(kind, self.request_number, self.step_number)
         self._end_open()
         self._setup()
+        self.closed = True
         self.writer.close()
+        forgotten = self._forgotten()
+        if error is None and forgotten:
+            self.notices.append(f"{self.path}: {forgotten}")
+
+    def _forgotten(self) -> Optional[str]:
+        """What the program seems to have left out, and what to do."""
+        if not self.steps and self.parts:
+            return "r.step() was never called, so all parts are one step: call it where each step ends"
+        if not self.steps and self.watches:
+            return "no step was recorded: call r.step() where each step ends, not within a warm-up"
+        if not self.watches:
+            what = "the steps hold no values" if self.steps else "nothing was recorded"
+            return f"{what}: call r.watch(NAME, TENSOR) before the loop, and r.step() where each step ends"
+        return None
 
     def abandon(self) -> None:
         self.writer.abandon()

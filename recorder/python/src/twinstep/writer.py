@@ -93,6 +93,8 @@ class TraceWriter:
         self._checksum = 0
         self._commit = (0, 0, 0)  # sequence of the next, end of the last, its checksum
         self._committed_steps = 0
+        # Until there is a commit at ``path``: what is there then.
+        self._else: Optional[str] = ""
         self._tables: Dict[str, list] = {name: [] for _, name, _ in layout.TABLES}
         self._buffers: List[_Watched] = []
         self._names: Dict[str, int] = {}
@@ -113,6 +115,7 @@ class TraceWriter:
                     raise TraceError(f"{self.path} is no regular file")
                 self._refuse_live(target)
             folder, name = os.path.split(target)
+            self._else = "; the file that is there stays as it is" if exists else ""
             first = os.path.join(folder, f".{name}.{os.getpid()}") if exists else target
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.open(first, flags, 0o666)
@@ -129,6 +132,7 @@ class TraceWriter:
             self._commit_now()
             if first != target:
                 os.replace(first, target)
+            self._else = None
         except BaseException as error:
             # This file was made a moment ago, here; the error is what matters.
             self.abandon()
@@ -137,7 +141,7 @@ class TraceWriter:
             except OSError:
                 pass
             if isinstance(error, OSError):
-                raise TraceError(f"{self.path} cannot be replaced: {error.strerror or error}") from error
+                raise TraceError(f"{self.path} cannot be replaced: {error.strerror or error}{self._else}") from error
             raise
 
     def _refuse_live(self, target: str) -> None:
@@ -189,10 +193,15 @@ class TraceWriter:
         except OSError as error:
             # A later append would leave a hole before it.
             self.abandon()
-            raise TraceError(
-                f"{self.path}: recording stopped: {error.strerror or error}; "
-                f"the file keeps its first {self._committed_steps} steps"
-            ) from error
+            reason = error.strerror or error
+            if self._else is not None:
+                raise TraceError(f"{self.path} cannot be written: {reason}{self._else}") from error
+            raise TraceError(f"{self.path}: recording stopped: {reason}; {self._kept()}") from error
+
+    def _kept(self) -> str:
+        """What a file is that was stopped."""
+        steps = self._committed_steps
+        return f"the file keeps its first {steps} steps" if steps else "the file keeps no step"
 
     def _frame(self, kind: int, parts) -> int:
         """Appends a frame and gives its offset."""
