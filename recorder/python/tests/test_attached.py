@@ -191,6 +191,17 @@ def test_what_is_not_the_devices_is_left_out(tmp_path, library, on_error, callab
     assert words == ["watch codes", "step 0", "step 0", "step 0", "unwatch codes"]
 
 
+def test_a_forgotten_step_is_told(tmp_path, library):
+    for step, said in (("pass", True), ("r.step()", False), ("raise SystemExit", False)):
+        _, err, _ = attached(tmp_path, library, f"""
+            with twinstep.record() as r:
+                with r.launch("forward"):
+                    pass
+                {step}
+        """)
+        assert ("RuntimeWarning: r.step() was never called, so all parts are one step" in err) == said, err
+
+
 def test_a_name_that_moves_from_the_device_and_back(tmp_path, library):
     _, err, log = attached(tmp_path, library, """
         one, two = np.zeros((4, 4), np.int32), np.zeros((4, 4), np.int32).T

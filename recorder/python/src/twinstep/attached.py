@@ -211,8 +211,6 @@ class Attached:
 
     def _leave_out(self, name: str, one: _Name, identity: Any, why: str) -> None:
         """A program that is recorded alone, too, has names for which there is nothing to do here."""
-        if identity == one.left_out:
-            return
         if one.identity is not None:
             self._event("unwatch", _text(name))
             one.identity = None

@@ -17,6 +17,7 @@ from .errors import TraceError
 from .records import ROLE
 from .standalone import Standalone, run_record
 
+_NO_BRACKETS = str.maketrans("[]", "__")
 _ROLES = tuple(role for role in ROLE.names if role not in ("weight", "table"))
 
 
@@ -219,7 +220,8 @@ class Recording:
         Attached, what is not in memory of the device (a NumPy array, a number) or is a strided view
         is left out of the recording: one warning and a mark in the trace name it and say why.
 
-        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong name or role.
+        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong role or a name
+        that commands could not tell: control characters, ``@`` (a generation), brackets (elements).
         """
         self._check_name(name)
         if role not in _ROLES:
@@ -233,7 +235,8 @@ class Recording:
 
         Buffers and parameters of a ``torch.nn.Module``, and tensors that are plain attributes of it
         or of a submodule (of any other object: its attributes). They are looked up at each point,
-        so rebinding is noticed. ``prefix`` goes before each name.
+        so rebinding is noticed. ``prefix`` goes before each name. A path that cannot be written in
+        commands is changed, with a warning: ``x[0]`` is ``x_0_``.
 
         >>> r.watch_module(model, "*_decode_*")  # doctest: +SKIP
         ['talker.last_decode_codes']
@@ -242,6 +245,8 @@ class Recording:
         """
         if not self.recording:
             return []
+        if prefix:
+            self._check_name(prefix)
         found = source.of_module(module, pattern, role)
         if role not in _ROLES:
             raise ValueError(f"{role!r} is no role: one of {', '.join(_ROLES)}")
@@ -249,13 +254,21 @@ class Recording:
             there = sorted(source.of_module(module, "*", role))
             some = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
             raise ValueError(f"no tensor of the {type(module).__name__} matches {pattern!r}; there is {some or 'none'}")
+        names: Dict[str, str] = {}
+        for path in found:
+            name = prefix + source.plain(path)
+            if name in names:
+                raise ValueError(f"{names[name]!r} and {path!r} would both be {name}: watch one by itself")
+            names[name] = path
         with self._call() as to:
-            for name in found:
-                if prefix + name in to.names:
-                    raise ValueError(f"{prefix + name} is watched already: pass a prefix")
-            for name, one in found.items():
-                to.watch(prefix + name, one)
-        return [prefix + name for name in found]
+            for name in names:
+                if name in to.names:
+                    raise ValueError(f"{name} is watched already: pass a prefix")
+            for name, path in names.items():
+                to.watch(name, found[path])
+                if name != prefix + path:
+                    to.notices.append(f"{prefix + path!r} cannot be written in commands: it is recorded as {name}")
+        return list(names)
 
     def unwatch(self, name: str) -> None:
         """Records the name no longer. ``ValueError`` if it is not watched."""
@@ -276,10 +289,10 @@ class Recording:
                 getattr(to, what)(name)
 
     @staticmethod
-    def _check_name(name: str, what: str = "buffer") -> None:
-        controls = isinstance(name, str) and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
-        if not isinstance(name, str) or not name or controls or "@" in name:
-            raise ValueError(f"{name!r} is no name of a {what}: text without @ and control characters")
+    def _check_name(name: str) -> None:
+        fault = source.fault(name)
+        if fault:
+            raise ValueError(f"{name!r} is no name of a buffer: {fault}")
 
     # What happens.
 
@@ -328,7 +341,9 @@ class Recording:
         >>> with r.launch("forward"):  # doctest: +SKIP
         ...     engine.decode()
         """
-        self._check_name(name, "part of a step")
+        fault = isinstance(name, str) and source.fault(name.translate(_NO_BRACKETS))
+        if fault or not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a part of a step: {fault or 'text is due'}")
         if name == "step":
             raise ValueError("step.before and step.after are points of the whole step: give its part another name")
         part, begun = None, False
