@@ -126,9 +126,9 @@ class Attached:
         self.warming = 0
         # How often the program said it, apart from warm-ups.
         self.parts = self.steps = 0
-        if path is not None and self.path and os.path.abspath(os.fspath(path)) != os.path.abspath(self.path):
+        if path is not None and self.path and os.path.abspath(os.fsdecode(path)) != os.path.abspath(self.path):
             warnings.warn(
-                f"attached: this run is recorded into {self.path}, and {os.fspath(path)} is not written",
+                f"attached: this run is recorded into {self.path}, and {os.fsdecode(path)} is not written",
                 RuntimeWarning,
                 stacklevel=4,
             )

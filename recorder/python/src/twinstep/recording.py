@@ -215,7 +215,9 @@ class Recording:
         another address, or of another shape or type, is a new generation of the name. Watching a
         name again rebinds it.
         ``role``: ``state``, ``input``, ``output`` or ``scratch``.
-        ``address``: false where the callable makes a fresh array each time, whose address means nothing.
+        ``address``: false where the callable makes a fresh array each time, whose address means
+        nothing; and for a NumPy array that is resized in place, which NumPy refuses where its end is
+        to be known.
 
         Attached, what is not in memory of the device (a NumPy array, a number) or is a strided view
         is left out of the recording: one warning and a mark in the trace name it and say why.
@@ -391,12 +393,13 @@ class Recording:
         It writes nothing itself. ``values`` has the buffer's element type. Attached, the library
         sees copies by itself and this does nothing.
 
-        Raises ``ValueError`` where the name is not watched or the bytes lie outside it.
+        Raises ``ValueError`` where the name is not watched, the values are of another type or their
+        bytes lie outside it.
         """
-        data = tensors.tensor(values).copy()
+        given = tensors.tensor(values)
         if self.recording and not self.attached:
             with self._call() as to:
-                to.host_write(name, data, offset)
+                to.host_write(name, given, offset)
 
     def mark(self, text: str) -> None:
         """A note at this place of the run, shown in its log."""

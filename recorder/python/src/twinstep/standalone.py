@@ -17,7 +17,7 @@ from . import records, tensors
 from .errors import TraceError
 from .source import Source
 from .version import __version__
-from .writer import TraceWriter, chunk_bytes_of
+from .writer import SMALL_BYTES, TraceWriter, chunk_bytes_of
 
 
 # Between its named parts the program may write anywhere, and nobody tells what.
@@ -129,14 +129,16 @@ class Standalone:
         A name that cannot be read is in no snapshot until it can; ``strict`` raises instead.
         """
         self._take_freed()
-        pieces = []
-        failed = set()
+        # Small ones are hashed together, large ones not held.
+        pieces, taken, failed = [], set(), set()
         for name in names:
             one = self.names[name]
             try:
                 tensor = tensors.tensor(one.source.get())
                 described = tensor.described
                 data = tensor.copy()
+                if data.size <= SMALL_BYTES:
+                    data = data.copy()  # the next callable may fill the same memory
             except Exception as error:
                 if strict:
                     if isinstance(error, (TypeError, TraceError)):
@@ -148,12 +150,15 @@ class Standalone:
                     self.trouble.append(text)
                 continue
             address = described.address if one.source.address else None
-            identity = (described.dtype, described.shape, address)
+            identity = (described.dtype, described.shape, address, described.own_dtype)
             if one.number is None or identity != one.identity:
                 self._new_generation(name, one, tensor, identity)
-            pieces.append((one.number, data))
+            taken.add(one.number)
+            if data.size <= SMALL_BYTES:
+                pieces.append((one.number, data))
+            else:
+                self.writer.observe([(one.number, data)])
         self.writer.observe(pieces)
-        taken = {number for number, _ in pieces}
         self.seen = sorted((set(self.seen) - failed) | taken)
         self.seen_snapshot = None
 
@@ -350,11 +355,16 @@ class Standalone:
         snapshot = self._look(untold=False)
         self._point(f"{label}.after", snapshot, len(self.items))
 
-    def host_write(self, name: str, data: np.ndarray, offset: int) -> None:
+    def host_write(self, name: str, values: tensors.Tensor, offset: int) -> None:
         one = self.names.get(name)
         if one is None or one.number is None:
             raise ValueError(f"{name} is not watched")
-        size = int(np.prod(one.identity[1], dtype=object)) * records.ITEM_BYTES[one.identity[0]]
+        dtype, shape, _, own = one.identity
+        given = values.described
+        if (given.dtype, given.own_dtype) != (dtype, own):
+            raise ValueError(f"the values are {given.own_dtype or given.dtype}, and {name} is {own or dtype}")
+        data = values.copy()
+        size = int(np.prod(shape, dtype=object)) * records.ITEM_BYTES[dtype]
         if offset < 0 or offset + data.size > size:
             raise ValueError(f"{data.size} bytes at {offset} do not lie in {name} of {size} bytes")
         if self.warming:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ import numpy as np
 from . import encoding, layout, records
 from .errors import TraceError
 from .hash import chunk_hash, chunk_hashes, hash_each
-from .layout import padded
 
 try:
     import fcntl
@@ -23,7 +23,7 @@ except ImportError:  # no locks on this system: a live recording cannot be told 
 _APPEND_BYTES = 1 << 20
 
 # Buffers of one chunk up to this size are hashed together.
-_SMALL_BYTES = 4096
+SMALL_BYTES = 4096
 
 # The recorder's own: equal chunks let two traces be compared by hashes.
 _MAX_CHUNK_BYTES = 4096
@@ -60,7 +60,35 @@ def _hashed_blocks(data: np.ndarray, chunk_bytes: int) -> Iterator[Tuple[int, np
     with ThreadPoolExecutor(workers) as pool:
         # A few at a time, so that a buffer is never copied whole.
         for first in range(0, len(places), 2 * workers):
-            yield from pool.map(hashed, places[first : first + 2 * workers])
+            try:
+                done = pool.map(hashed, places[first : first + 2 * workers])
+            except RuntimeError:
+                # The main thread has ended: there are no more new threads, and others may record on.
+                yield from map(hashed, places[first:])
+                return
+            yield from done
+
+
+def _whole(method):
+    """Of a method that writes: cut off in its middle (Ctrl-C, no memory) it stops the recording.
+
+    What would be written after half of a frame could not be read.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self, *arguments):
+        try:
+            return method(self, *arguments)
+        except TraceError:
+            raise
+        except BaseException as error:
+            self.abandon()
+            self._why = f": {type(error).__name__} cut it off; {self._kept()}"
+            if isinstance(error, Exception):
+                raise TraceError(f"{self.path}: recording stopped: {type(error).__name__}: {error}; {self._kept()}") from error
+            raise
+
+    return wrapped
 
 
 class _Watched:
@@ -86,8 +114,9 @@ class TraceWriter:
     """
 
     def __init__(self, path, run: records.Run, force: bool = False):
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self.stopped = False
+        self._why = ""
         self._offset = 0
         self._pending = bytearray()
         self._checksum = 0
@@ -97,7 +126,7 @@ class TraceWriter:
         self._else: Optional[str] = ""
         self._tables: Dict[str, list] = {name: [] for _, name, _ in layout.TABLES}
         self._buffers: List[_Watched] = []
-        self._names: Dict[str, int] = {}
+        self._names: Dict[bytes, int] = {}
         self._programs: Dict[Tuple[bytes, int], int] = {}
         self._items: List[int] = []
         self._contents: Dict[bytes, int] = {}
@@ -169,7 +198,7 @@ class TraceWriter:
 
     def _put(self, part) -> None:
         if self.stopped:
-            raise TraceError(f"{self.path}: recording has stopped")
+            raise TraceError(f"{self.path}: recording has stopped{self._why}")
         self._checksum = zlib.crc32(part, self._checksum)
         self._offset += len(part)
         if len(part) >= _APPEND_BYTES:
@@ -220,19 +249,23 @@ class TraceWriter:
 
     # Records.
 
+    @_whole
     def add_buffer(self, buffer: records.Buffer) -> int:
         """Adds an allocation of a named buffer and gives its number."""
         fault = buffer.fault()
-        if fault is None and buffer.label in self._names:
-            fault = f"buffer {self._names[buffer.label]} has that name and generation already"
+        # As the file has it: surrogates are escaped there.
+        label = encoding.encode(encoding.TEXT, buffer.label)
+        if fault is None and label in self._names:
+            fault = f"buffer {self._names[label]} has that name and generation already"
         if fault:
             raise TraceError(f"buffer {buffer.label}: {fault}")
         number = self._next("buffers")
         self._tables["buffers"].append(self._record(layout.BUFFER, records.BUFFER, buffer))
-        self._names[buffer.label] = number
+        self._names[label] = number
         self._buffers.append(_Watched(buffer))
         return number
 
+    @_whole
     def add_program(self, items: Sequence) -> int:
         """Stores a program, unless an equal one is stored already, and gives its number."""
         encoded = encoding.encode(records.PROGRAM, records.Program(list(items)))
@@ -245,12 +278,14 @@ class TraceWriter:
             self._items.append(len(items))
         return number
 
+    @_whole
     def add_graph(self, graph: records.Graph) -> None:
         """Adds a captured graph; its ``id`` is the number of graphs before it."""
         if graph.id != len(self._tables["graphs"]) or graph.program >= len(self._items):
             raise TraceError(f"graph {graph.id} is not the next one, or has no program")
         self._tables["graphs"].append(self._record(layout.GRAPH, records.GRAPH, graph))
 
+    @_whole
     def add_request(self, request: records.Request) -> None:
         self._tables["requests"].append(self._record(layout.REQUEST, records.REQUEST, request))
 
@@ -277,7 +312,7 @@ class TraceWriter:
             if buffer.now is None:
                 buffer.hashes = np.zeros((buffer.chunks, 2), np.uint64)
                 buffer.now = np.full(buffer.chunks, _UNKNOWN, np.uint32)
-            if 0 < data.size <= _SMALL_BYTES and buffer.chunks == 1:
+            if 0 < data.size <= SMALL_BYTES and buffer.chunks == 1:
                 small.append((buffer, data.copy()))
             else:
                 large.append((buffer, data))
@@ -288,6 +323,7 @@ class TraceWriter:
             for first, block, hashes in _hashed_blocks(data, size):
                 self._observe(buffer, first // size, block, hashes)
 
+    @_whole
     def _observe(self, buffer: _Watched, first: int, data: np.ndarray, hashes: np.ndarray) -> None:
         """Enters the chunks from ``first`` on, whose bytes are ``data``."""
         places = slice(first, first + len(hashes))
@@ -307,6 +343,7 @@ class TraceWriter:
                 fresh.append(chunk)
                 count += 1
                 if count >= _UNKNOWN:
+                    self.abandon()
                     raise TraceError("a trace can hold no more contents")
             now[chunk] = content
         buffer.hashes[places] = hashes
@@ -336,6 +373,7 @@ class TraceWriter:
         rows["offset"] = np.uint64(offset + layout.FRAME_BYTES + 8 + heads.nbytes) + ends - lengths
         self._tables["contents"].append(rows)
 
+    @_whole
     def snapshot(self, covered: Sequence[int]) -> int:
         """Tells what the buffers ``covered`` held when last observed; gives the snapshot's number."""
         number = self._next("snapshots")
@@ -368,6 +406,7 @@ class TraceWriter:
 
     # Commits.
 
+    @_whole
     def commit_step(self, step: records.Step) -> None:
         """Writes a step's record and the commit that makes all since the last one part of the trace."""
         self._next("steps")
@@ -387,6 +426,7 @@ class TraceWriter:
         self._checksum = 0
         self._flush()
 
+    @_whole
     def close(self) -> None:
         """Commits what is left, writes index and footer and waits until the disk has them."""
         if self._offset != self._commit[1]:
