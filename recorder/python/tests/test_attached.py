@@ -8,6 +8,8 @@ import textwrap
 
 import pytest
 
+from conftest import ROOT
+
 import twinstep
 
 HERE = pathlib.Path(__file__).parent
@@ -141,7 +143,7 @@ def test_reexecution(tmp_path, library):
 def test_what_cannot_be_watched(tmp_path, library):
     out, _, log = attached(tmp_path, library, """
         with twinstep.record() as r:
-            for name, value in dict(unknown=np.zeros(3), strided=np.zeros((4, 4)).T[:2], number=3, text="x").items():
+            for name, value in {"unknown": np.zeros(3), "text": "x", "a\\nb": np.zeros(3), "": np.zeros(3)}.items():
                 try:
                     r.watch(name, value)
                 except Exception as error:
@@ -150,11 +152,100 @@ def test_what_cannot_be_watched(tmp_path, library):
     """)
     assert out == [
         "TraceError twinstep attach: no allocation at this address",
-        "ValueError strided is a strided view: attached, watch the tensor that it is a view of",
-        "ValueError number has no memory of its own: attached, only tensors can be watched",
         "TypeError text: a str is no tensor, array or whole number",
+        "ValueError 'a\\nb' is no name of a buffer: text without @ and control characters",
+        "ValueError '' is no name of a buffer: text without @ and control characters",
     ]
     assert log == ["note mode eager", "step 0", "flush"]
+
+
+LEFT_OUT = {
+    "host": "it is not in device memory, which is all that is recorded attached",
+    "number": "it is no tensor in memory: attached, the memory of the device is recorded",
+    "strided": "it is a strided view: attached, watch the tensor that it is a view of",
+}
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+@pytest.mark.parametrize("callables", [False, True])
+def test_what_is_not_the_devices_is_left_out(tmp_path, library, on_error, callables):
+    """The same lines run alone and attached: one warning a name, and the loop goes on."""
+    _, err, log = attached(tmp_path, library, f"""
+        values = dict(host=np.zeros(3), number=3, strided=np.zeros((4, 4)).T[:2], codes=np.zeros(3, np.int32))
+        with twinstep.record(on_error={on_error!r}) as r:
+            for name, value in values.items():
+                r.watch(name, (lambda value=value: value) if {callables} else value)
+            for _ in range(3):
+                with r.launch("forward"):
+                    pass
+                r.step()
+            r.unwatch("host")
+            r.free("number")
+            assert r.recording
+    """)
+    for name, why in LEFT_OUT.items():
+        assert err.count(f"RuntimeWarning: {name} is left out: {why}") == 1, err
+        assert log.count(f"mark {name} is left out: {why}") == 1
+    assert err.count("RuntimeWarning") == 3 and "<string>" in err
+    words = [line.split()[0] + " " + line.split()[1] for line in log if line.split()[0] in ("watch", "unwatch", "freed", "step")]
+    assert words == ["watch codes", "step 0", "step 0", "step 0", "unwatch codes"]
+
+
+def test_a_forgotten_step_is_told(tmp_path, library):
+    for step, said in (("pass", True), ("r.step()", False), ("raise SystemExit", False)):
+        _, err, _ = attached(tmp_path, library, f"""
+            with twinstep.record() as r:
+                with r.launch("forward"):
+                    pass
+                {step}
+        """)
+        assert ("RuntimeWarning: r.step() was never called, so all parts are one step" in err) == said, err
+
+
+def test_a_name_that_moves_from_the_device_and_back(tmp_path, library):
+    _, err, log = attached(tmp_path, library, """
+        one, two = np.zeros((4, 4), np.int32), np.zeros((4, 4), np.int32).T
+        now, count = [one], [1]
+        with twinstep.record() as r:
+            r.watch("state", lambda: now[0])
+            r.watch("count", lambda: count[0])
+            for value in (two, two, 5, 6, one):
+                now[0] = value
+                count[0] += 1
+                r.step()
+    """)
+    words = [" ".join(line.split()[:4]) for line in log if not line.startswith("watch")]
+    watches = [line.split()[1] for line in log if line.startswith("watch")]
+    assert watches == ["state", "state"]
+    assert words == [
+        "note mode eager", "mark count is left", "unwatch state", "mark state is left", "step 0", "step 0",
+        "mark state is left", "step 0", "step 0", "step 0", "unwatch state", "flush",
+    ]  # fmt: skip
+    assert err.count("RuntimeWarning: state is left out") == 2 and err.count("RuntimeWarning: count is left out") == 1
+
+
+def test_a_name_watched_again(tmp_path, library):
+    """Each time anew; and the end of the memory that it means then is told."""
+    _, _, log = attached(tmp_path, library, """
+        codes = np.zeros(4, np.int32)
+        with twinstep.record() as r:
+            r.watch("codes", codes)
+            r.watch("codes", lambda: codes)
+            codes = None
+            codes = np.zeros((2, 2), np.int32)
+            r.step()
+            r.watch("codes", 3)
+            r.step()
+    """)
+    assert [" ".join(line.split()[:2]) for line in log] == [
+        "note mode", "watch codes", "watch codes", "freed codes", "watch codes", "step 0",
+        "mark codes", "unwatch codes", "step 0", "flush",
+    ]  # fmt: skip
+
+
+def test_the_librarys_words_for_memory_that_is_not_the_devices():
+    words = (ROOT / "recorder" / "attach" / "src" / "api.rs").read_text(encoding="utf-8")
+    assert twinstep.attached._NOT_THE_DEVICES in words
 
 
 def test_a_refusal_may_be_a_warning(tmp_path, library):

@@ -1,7 +1,6 @@
 """The API of a recording that writes its own file."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -217,6 +216,7 @@ def test_what_is_no_tensor(tmp_path, value):
         with pytest.raises(TypeError, match="^x: "):
             r.watch("x", value)
         assert r.recording
+        r.watch("y", 1)
         r.step()
     assert twinstep.open(tmp_path / "a.twin").complete
 
@@ -240,6 +240,7 @@ def test_without_a_path_and_unattached_the_program_runs_as_it_is(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*no step was recorded")
 def test_wrong_arguments(tmp_path):
     for wrong in (dict(on_error="ignore"), dict(mode=1), dict(rank=-1), dict(notes={"process.pid": "1"}), dict(notes={"a": 1})):
         with pytest.raises(ValueError):
@@ -255,6 +256,17 @@ def test_wrong_arguments(tmp_path):
         for name in ("", "a@1", 3, "a\0", "a\nb", "\x1b[31m"):
             with pytest.raises(ValueError, match="no name of a buffer"):
                 r.watch(name, np.zeros(1))
+        for name in ("x[0]", "x[:]", "x]", "[", "kv[3].k"):
+            with pytest.raises(ValueError, match="in commands brackets choose elements.*write x.0"):
+                r.watch(name, np.zeros(1))
+        for name in ("", "a@1", 3, "a\nb"):
+            with pytest.raises(ValueError, match="no name of a part of a step"):
+                with r.launch(name):
+                    pass
+        for prefix in ("a[0].", "a\n", "a@"):
+            with pytest.raises(ValueError, match="no name of a buffer"):
+                r.watch_module(Engine(), "*", prefix=prefix)
+        assert "x" not in r._to.names and not r._to.names
         with pytest.raises(ValueError, match="no role"):
             r.watch("x", np.zeros(1), role="weight")
         with pytest.raises(ValueError, match="matches '\\*_prefill_\\*'; there is decode_codes, hidden"):
@@ -296,41 +308,7 @@ def test_host_writes(tmp_path, twinstep_binary):
     assert twinstep_binary.json("verify", tmp_path / "a.twin")["ok"]
 
 
-def test_an_exception_is_marked_and_goes_on(tmp_path):
-    state = np.zeros(2, np.float32)
-    with pytest.raises(ZeroDivisionError):
-        with twinstep.record(tmp_path / "a.twin") as r:
-            r.watch("state", state)
-            r.step()
-            with r.launch("forward"):
-                state += 1
-                _ = 1 // 0
-    trace = twinstep.open(tmp_path / "a.twin")
-    assert trace.complete and [s.step for s in trace.steps] == [1, 2]
-    assert points(trace.steps[1]) == ["step.before", "forward.before"]
-    assert marks(trace)[-1].startswith("exception: ZeroDivisionError: ")
-    with pytest.raises(KeyError):
-        with twinstep.record(tmp_path / "b.twin") as r:
-            r.watch("state", state)
-            r.step()
-            raise KeyError("between steps")
-    trace = twinstep.open(tmp_path / "b.twin")
-    assert [s.kind for s in trace.records] == ["setup", "prefill", "setup"]
-    assert marks(trace) == ["exception: KeyError: 'between steps'"]
-
-
-def test_a_step_that_never_ended(tmp_path):
-    with twinstep.record(tmp_path / "a.twin") as r:
-        r.watch("state", np.zeros(2))
-        with r.launch("forward"):
-            pass
-        r.request("next")
-        r.step()
-    trace = twinstep.open(tmp_path / "a.twin")
-    assert [(s.request, s.step, points(s)[-1]) for s in trace.steps] == [(1, 1, "forward.after"), (2, 1, "step.after")]
-    assert "step 1:1 did not end" in marks(trace)
-
-
+@pytest.mark.filterwarnings("ignore:.*the steps hold no values")
 def test_existing_files(tmp_path):
     path = tmp_path / "a.twin"
     path.write_bytes(b"precious")
@@ -349,128 +327,7 @@ def test_existing_files(tmp_path):
         twinstep.record(tmp_path / "none" / "a.twin")
 
 
-def test_a_source_that_fails(tmp_path):
-    good = [True]
-
-    def codes():
-        if not good[0]:
-            raise RuntimeError("no codes now")
-        return np.arange(3)
-
-    for on_error in ("raise", "warn"):
-        path = tmp_path / f"{on_error}.twin"
-        good[0] = True
-        with twinstep.record(path, on_error=on_error) as r:
-            r.watch("codes", codes, address=False)
-            r.watch("state", np.zeros(3))
-            r.step()
-            good[0] = False
-            if on_error == "raise":
-                with pytest.raises(TraceError, match="codes cannot be read: RuntimeError: no codes now"):
-                    r.step()
-            else:
-                with pytest.warns(RuntimeWarning, match="codes cannot be read"):
-                    r.step()
-            r.step()
-            good[0] = True
-            r.step()
-        trace = twinstep.open(path)
-        covered = [trace.covered(s.snapshot("step.after")) for s in trace.steps]
-        assert covered == [(0, 1), (1,), (1,), (0, 1)]
-        assert "codes cannot be read: RuntimeError: no codes now" in marks(trace)
-    with twinstep.record(tmp_path / "c.twin") as r:
-        good[0] = False
-        with pytest.raises(ValueError, match="^codes: RuntimeError: no codes now"):
-            r.watch("codes", codes)
-
-
-FULL = """
-    import resource, signal, sys, warnings
-    import numpy as np, twinstep
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-    warnings.simplefilter("always")
-    random = np.random.default_rng(1)
-    state = random.integers(0, 256, 100_000, dtype=np.uint8)
-    with twinstep.record(sys.argv[1], on_error=sys.argv[2]) as r:
-        r.watch("state", state)
-        for step in range(10):
-            state[...] = random.integers(0, 256, 100_000, dtype=np.uint8)
-            try:
-                r.step()
-            except twinstep.TraceError as error:
-                print("raised", step + 1, error)
-    print("went on", r.recording)
-"""
-
-
-@pytest.mark.parametrize("on_error", ["raise", "warn"])
-def test_a_full_disk_stops_recording_and_not_the_program(tmp_path, on_error):
-    path = tmp_path / "a.twin"
-    done = run_python(FULL, path, on_error)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout if on_error == "raise" else done.stderr
-    assert said.count("recording stopped: File too large; the file keeps its first 2 steps") == 1
-    assert done.stdout.splitlines()[-1] == "went on False" and len(done.stdout.splitlines()) == (2 if on_error == "raise" else 1)
-    trace = twinstep.open(path)
-    assert not trace.complete and len(trace.steps) == 2
-
-
-@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)"])
-def test_killed(tmp_path, how, twinstep_binary):
-    code = f"""
-        import os, signal, sys
-        import numpy as np, twinstep
-        state = np.zeros(5000, np.float32)
-        r = twinstep.record(sys.argv[1])
-        r.watch("state", state)
-        for step in range(5):
-            with r.launch("forward"):
-                state += 1
-            r.step()
-        with r.launch("forward"):
-            {how}
-    """
-    assert run_python(code, tmp_path / "a.twin").returncode in (3, -signal.SIGKILL)
-    trace = twinstep.open(tmp_path / "a.twin")
-    assert not trace.complete and len(trace.steps) == 5
-    assert trace.buffer("state", 5)[0] == 5
-    told = twinstep_binary.json("verify", tmp_path / "a.twin")
-    assert told["ok"] and not told["complete"]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_writes_nothing(tmp_path):
-    code = """
-        import os, sys
-        import numpy as np, twinstep
-        state = np.zeros(50, np.float32)
-        with twinstep.record(sys.argv[1]) as r:
-            r.watch("state", state)
-            r.step()
-            r.mark("pending")
-            child = os.fork()
-            state += 1 if child else 77
-            for _ in range(3):
-                with r.launch("forward"):
-                    state += 1
-                number = r.step()
-            if not child:
-                assert number == 0 and not r.recording
-                with twinstep.record(sys.argv[1] + ".child") as own:
-                    own.watch("state", state)
-                    own.step()
-                sys.exit(0)
-            assert os.waitpid(child, 0)[1] == 0
-            r.step()
-    """
-    done = run_python(code, tmp_path / "a.twin")
-    assert done.returncode == 0, done.stderr
-    trace = twinstep.open(tmp_path / "a.twin")
-    assert trace.complete and [float(trace.buffer("state", s)[0]) for s in range(1, 6)] == [0, 2, 3, 4, 4]
-    assert len(twinstep.open(tmp_path / "a.twin.child").steps) == 1
-
-
+@pytest.mark.filterwarnings("ignore:.* ended after the step that it began in")
 def test_threads(tmp_path, twinstep_binary):
     with twinstep.record(tmp_path / "a.twin") as r:
         def work(n):
@@ -521,10 +378,12 @@ def test_no_framework_is_imported():
 def test_rank_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "5")
     with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("x", 1)
         r.step()
     assert twinstep.open(tmp_path / "a.twin").steps[0].rank == 5
     monkeypatch.setenv("RANK", "2")
     with twinstep.record(tmp_path / "b.twin") as r:
+        r.watch("x", 1)
         r.step()
     assert twinstep.open(tmp_path / "b.twin").steps[0].rank == 2
 

@@ -18,6 +18,9 @@ _VERSION = 1
 _WHOLE_GRAPH = 0xFFFFFFFF
 _KINDS = {None: 0, "prefill": 1, "decode": 2}
 
+# How the library says that an address is no memory of the device.
+_NOT_THE_DEVICES = "of device memory are known"
+
 
 class Output(NamedTuple):
     """What a buffer holds after a step was executed again.
@@ -104,6 +107,8 @@ class _Name:
         self.source = source
         self.identity: Any = None
         self.finalizer: Any = None
+        # What it means is left out of the recording: the identity and why.
+        self.left_out: Any = None
 
 
 class Attached:
@@ -114,12 +119,16 @@ class Attached:
         self.path = os.environ.get("TWINSTEP_ATTACH_OUT")
         self.names: Dict[str, _Name] = {}
         self.trouble: List[str] = []
+        self.notices: List[str] = []
         self.told: Set[str] = set()
+        self.closed = False
         self.step_number = 0
         self.warming = 0
-        if path is not None and self.path and os.path.abspath(os.fspath(path)) != os.path.abspath(self.path):
+        # How often the program said it, apart from warm-ups.
+        self.parts = self.steps = 0
+        if path is not None and self.path and os.path.abspath(os.fsdecode(path)) != os.path.abspath(self.path):
             warnings.warn(
-                f"attached: this run is recorded into {self.path}, and {os.fspath(path)} is not written",
+                f"attached: this run is recorded into {self.path}, and {os.fsdecode(path)} is not written",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -148,27 +157,41 @@ class Attached:
         one = _Name(source)
         old = self.names.get(name)
         self._tell(name, one, source.get())
-        if old is not None and old.finalizer is not None:
-            old.finalizer.detach()
+        if old is not None:
+            if one.left_out is not None and old.identity is not None:
+                self._event("unwatch", _text(name))
+            if old.finalizer is not None:
+                old.finalizer.detach()
         self.names[name] = one
 
     def _tell(self, name: str, one: _Name, value: Any) -> None:
+        """Has the library know the memory that the name means now, or leaves the name out and says why."""
         try:
             tensor = tensors.tensor(value)
         except TypeError as error:
             raise TypeError(f"{name}: {error}") from error
         described = tensor.described
+        identity = (described.dtype, described.shape, described.address, described.own_dtype)
         if not described.dense:
-            raise ValueError(f"{name} is a strided view: attached, watch the tensor that it is a view of")
+            self._leave_out(name, one, identity, "a strided view: attached, watch the tensor that it is a view of")
+            return
         if described.address is None:
-            raise ValueError(f"{name} has no memory of its own: attached, only tensors can be watched")
-        identity = (described.dtype, described.shape, described.address)
-        if identity == one.identity:
+            identity = (described.dtype, (), None, described.own_dtype)
+            self._leave_out(name, one, identity, "no tensor in memory: attached, the memory of the device is recorded")
+            return
+        if identity in (one.identity, one.left_out):
             return
         shape = (_U64 * len(described.shape))(*described.shape)
-        self._call(
-            "watch", _text(name), described.address, _text(described.dtype), len(shape), shape, _text(one.source.role)
-        )
+        try:
+            self._call(
+                "watch", _text(name), described.address, _text(described.dtype), len(shape), shape, _text(one.source.role)
+            )
+        except TraceError as error:
+            if _NOT_THE_DEVICES not in str(error):
+                raise
+            self._leave_out(name, one, identity, "not in device memory, which is all that is recorded attached")
+            return
+        one.left_out = None
         if described.own_dtype:
             self.mark(
                 f"{name} is {described.own_dtype}, a type that the format does not name: "
@@ -185,6 +208,21 @@ class Attached:
             lib.twinstep_freed(encoded)
 
         one.finalizer = tensor.when_freed(freed)
+
+    def _leave_out(self, name: str, one: _Name, identity: Any, why: str) -> None:
+        """A program that is recorded alone, too, has names for which there is nothing to do here."""
+        if one.identity is not None:
+            self._event("unwatch", _text(name))
+            one.identity = None
+        if one.finalizer is not None:
+            one.finalizer.detach()
+            one.finalizer = None
+        one.left_out = identity
+        text = f"{name} is left out: it is {why}"
+        if text not in self.told:
+            self.told.add(text)
+            self.mark(text)
+            self.notices.append(text)
 
     def _look_again(self) -> None:
         """Names whose memory has moved since: new generations."""
@@ -226,6 +264,7 @@ class Attached:
         self._event("step", _KINDS[kind])
         if self.warming:
             return 0
+        self.steps += 1
         self.step_number += 1
         return self.step_number
 
@@ -239,6 +278,7 @@ class Attached:
 
     def launch_begin(self, name: str, stream: int) -> None:
         self._look_again()
+        self.parts += not self.warming
         self._event("launch_begin", _text(name), stream)
 
     def launch_end(self, name: str, stream: int) -> None:
@@ -308,6 +348,8 @@ class Attached:
                 self.unwatch(name)
         finally:
             self.abandon()
+        if error is None and self.parts and not self.steps:
+            self.notices.append("r.step() was never called, so all parts are one step: call it where each step ends")
         try:
             self.flush()
         except TraceError as trouble:

@@ -10,10 +10,14 @@ import numpy as np
 
 from . import encoding, layout, records
 from .errors import TraceError
+from .hash import chunk_hashes, hash_each
 from .recovery import parse_snapshot, recover
 
 # A buffer read whole, as FORMAT.md limits it.
 _MAX_READ_BYTES = 4 << 30
+
+# Tables of the index with a row for each chunk: to open a trace does not take reading them.
+_LARGE_TABLES = ("contents", "versions")
 
 _NUMPY = {
     "f32": "<f4", "f16": "<f2", "bf16": "<u2", "i64": "<i8", "i32": "<i4",
@@ -41,13 +45,15 @@ class Trace:
     mapped: only what is looked at is read, and a program that shortens the file at that moment
     ends this process.
 
-    Every method raises :class:`TraceError` for a file that makes no sense and for what it does
-    not have.
+    All that is handed out was compared with its checksum, contents of buffers with their hash (each
+    once; 1 GB/s). Every method raises :class:`TraceError` for what is damaged, for a file that makes
+    no sense and for what it does not have.
     """
 
     def __init__(self, path):
         self.path = os.fspath(path)
         self._map: Any = b""
+        self._records_cache: Optional[Tuple[records.Step, ...]] = None
         try:
             with open(self.path, "rb") as file:
                 if os.fstat(file.fileno()).st_size:
@@ -59,7 +65,9 @@ class Trace:
             layout.check_header(self._data)
             found = _find_index(self._data)
             self.complete = found is not None
-            self._tables, self.committed = found or recover(self._data)
+            self._tables, self.committed, self._unchecked = found or (*recover(self._data), {})
+            # Contents that were found to have their hash.
+            self._believed = np.zeros(len(self._tables["contents"]), np.bool_)
             if not self.committed or not len(self._tables["run"]):
                 raise TraceError("nothing was recorded: there is no commit")
             self.info: records.Run = self._records("run", layout.RUN, records.RUN)[0]
@@ -72,12 +80,12 @@ class Trace:
         except TraceError as error:
             self.close()
             raise TraceError(f"{self.path}: {error}") from None
-        self._records_cache: Optional[Tuple[records.Step, ...]] = None
         self._rows: Dict[int, np.ndarray] = {}
 
     def close(self) -> None:
         """Lets go of the file; arrays that were read keep what they need of it."""
         self._tables: Dict[str, np.ndarray] = {}
+        self._records_cache = None
         self._rows = {}
         data, self._data = self._data, memoryview(b"")
         mapped, self._map = self._map, b""
@@ -97,6 +105,26 @@ class Trace:
     def __repr__(self) -> str:
         return f"<twinstep.Trace {self.path!r}, {len(self.steps)} steps of {self.info.mode}>"
 
+    def _table(self, name: str) -> np.ndarray:
+        """A table of the index. The large ones are compared with their checksums when first asked for."""
+        if name not in self._tables:
+            raise TraceError(f"{self.path} is closed")
+        frame = self._unchecked.get(name)
+        if frame is not None:
+            try:
+                frame.check(self._data)
+                del self._unchecked[name]
+            except TraceError:
+                # The index repeats what the frames say: do without it.
+                tables, committed = recover(self._data)
+                if committed != self.committed:
+                    raise TraceError(
+                        f"{self.path}: the index is damaged, and so is the file from byte {committed} on"
+                    ) from None
+                self._tables, self._unchecked, self.complete = tables, {}, False
+                self._believed = np.zeros(len(tables["contents"]), np.bool_)
+        return self._tables[name]
+
     # Records.
 
     def _records(self, table: str, kind: int, schema) -> List[Any]:
@@ -111,7 +139,7 @@ class Trace:
         return out
 
     def _offsets(self, table: str) -> np.ndarray:
-        rows = self._tables[table]
+        rows = self._table(table)
         return rows["offset"] if rows.dtype.names else rows
 
     def _decode(self, frame: layout.Frame, schema):
@@ -121,7 +149,7 @@ class Trace:
             raise TraceError(f"byte {frame.offset}: {error}") from None
 
     def _one(self, table: str, number: int, kind: int) -> layout.Frame:
-        rows = self._tables[table]
+        rows = self._table(table)
         if not 0 <= number < len(rows):
             raise TraceError(f"{self.path} has {len(rows)} {table}, not number {number}")
         return layout.read_frame(self._data, int(rows[number]), self.committed, kind)
@@ -154,7 +182,7 @@ class Trace:
     @property
     def snapshot_count(self) -> int:
         """Number of snapshots; they are numbered from 0."""
-        return len(self._tables["snapshots"])
+        return len(self._table("snapshots"))
 
     # Contents.
 
@@ -221,6 +249,7 @@ class Trace:
         return values
 
     def _bytes(self, snapshot: int, buffer: int, record: records.Buffer) -> np.ndarray:
+        table = self._table("contents")
         rows = self._versions(buffer)
         rows = rows[(rows["snapshot"] <= snapshot) & (rows["chunk"] < record.chunks)]
         chunks = record.chunks
@@ -229,7 +258,6 @@ class Trace:
         newest = np.full(chunks, -1, np.int64)
         # Rows ascend by snapshot within a chunk, and the last of several assignments holds.
         newest[rows["chunk"].astype(np.int64)] = rows["content"]
-        table = self._tables["contents"]
         if (newest < 0).any() or (newest >= len(table)).any():
             raise TraceError(f"{record.label}: not all of its chunks are there at snapshot {snapshot}")
         places = table[newest]
@@ -240,14 +268,35 @@ class Trace:
                 raise TraceError(f"{record.label}: the content of chunk {chunk} does not fit it")
             piece = np.frombuffer(self._data, np.uint8, length, offset)
             if out is None:
-                return piece
-            out[chunk * size : chunk * size + length] = piece
+                out = piece
+            else:
+                out[chunk * size : chunk * size + length] = piece
+        self._believe(out, newest, places, record)
         return out
+
+    def _believe(self, data: np.ndarray, contents: np.ndarray, places: np.ndarray, record: records.Buffer) -> None:
+        """Compares a buffer's chunks with their hashes, each content once."""
+        fresh, chunks = np.unique(contents, return_index=True)
+        unknown = ~self._believed[fresh]
+        fresh, chunks = fresh[unknown], chunks[unknown]
+        if not len(fresh):
+            return
+        size = record.chunk_bytes
+        if len(chunks) == len(contents) and size >= 4:
+            hashes = chunk_hashes(data, size)[chunks]
+        else:
+            hashes = hash_each([data[chunk * size : (chunk + 1) * size] for chunk in chunks.tolist()])
+        wrong = np.flatnonzero((hashes != places["hash"][chunks]).any(axis=1))
+        if len(wrong):
+            chunk = int(chunks[wrong[0]])
+            offset = int(places["offset"][chunk])
+            raise TraceError(f"{record.label}: the content of chunk {chunk}, at byte {offset} of the file, is damaged")
+        self._believed[fresh] = True
 
     def _versions(self, buffer: int) -> np.ndarray:
         """Rows of the version table for a buffer."""
         if buffer not in self._rows:
-            table = self._tables["versions"]
+            table = self._table("versions")
             rows = table[_first_at(table, buffer) : _first_at(table, buffer + 1)]
             self._rows[buffer] = rows[rows["buffer"] == buffer]
         return self._rows[buffer]
@@ -265,8 +314,8 @@ def _first_at(table: np.ndarray, buffer: int) -> int:
     return low
 
 
-def _find_index(data) -> Optional[Tuple[Dict[str, np.ndarray], int]]:
-    """The tables that the file's last bytes point to, and where the committed bytes end."""
+def _find_index(data) -> Optional[Tuple[Dict[str, np.ndarray], int, Dict[str, layout.Frame]]]:
+    """The tables that the file's last bytes point to, where the committed bytes end, and tables not checked yet."""
     size = len(data)
     if size < layout.HEADER_BYTES + layout.TRAILER.size:
         return None
@@ -284,15 +333,19 @@ def _find_index(data) -> Optional[Tuple[Dict[str, np.ndarray], int]]:
             return None
         directory = np.frombuffer(payload, layout.DIRECTORY, tables, layout.FOOTER_HEAD.size)
         listed = {int(row["table"]): row for row in directory[::-1]}
-        out = {}
+        out, unchecked = {}, {}
         for number, name, entry in layout.TABLES:
             row = listed[number]
             offset, count = int(row["offset"]), int(row["count"])
             part = layout.read_frame(data, offset, footer, layout.INDEX)
             if offset < committed or row["entry_bytes"] != entry.itemsize or count * entry.itemsize != part.length:
                 return None
+            if name in _LARGE_TABLES:
+                unchecked[name] = part
+            else:
+                part.check(data)
             out[name] = np.frombuffer(data, entry, count, part.at)
-        return out, committed
+        return out, committed, unchecked
     except (TraceError, KeyError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -16,6 +17,7 @@ from .errors import TraceError
 from .records import ROLE
 from .standalone import Standalone, run_record
 
+_NO_BRACKETS = str.maketrans("[]", "__")
 _ROLES = tuple(role for role in ROLE.names if role not in ("weight", "table"))
 
 
@@ -48,14 +50,17 @@ def record(
     ``model``, ``prompt``: what is compared before two runs are; empty: not compared.
     ``force``: replace a file that exists.
     ``on_error``: ``raise``, or ``warn`` to let the loop go on: without recording where the file
-    cannot be written (a full disk), without a buffer that cannot be read, without what an attached
-    library refuses.
+    cannot be created or written (a full disk), without a buffer that cannot be read, without what
+    an attached library refuses.
     ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``. Each
     process needs a file of its own: ``f"graph.rank{rank}.twin"``.
     ``notes``: more facts of the run, compared as such.
 
-    Raises :class:`TraceError` where the file exists or cannot be created, ``ValueError`` for a
-    wrong argument.
+    Closing warns where parts ran or names were watched and ``step`` was never called, and where
+    nothing was watched. A recording that the program drops or ends without is closed then.
+
+    Raises :class:`TraceError` where the file exists (whatever ``on_error`` says) or cannot be
+    created, ``ValueError`` for a wrong argument.
     """
     return Recording(path, mode, model, prompt, force, on_error, rank, notes or {})
 
@@ -70,9 +75,42 @@ def _rank() -> Optional[int]:
 
 
 class _Nothing:
-    """Where nothing is recorded."""
+    """Where nothing is recorded: every call is answered with 0."""
 
-    path = None
+    path, names, closed = None, (), True
+
+    def __init__(self):
+        self.trouble: List[str] = []
+        self.notices: List[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: 0
+
+
+def _close_late(to: Standalone, lock: Any) -> None:
+    """The program dropped the recording, or ends, and never closed it."""
+    # Another thread may be within a call, for ever.
+    if to.writer.stopped or not lock.acquire(timeout=5):
+        return
+    try:
+        to.close(None if hasattr(sys, "ps1") else getattr(sys, "last_value", None))
+    except TraceError as error:
+        to.notices.append(str(error))
+    finally:
+        lock.release()
+    for text in to.notices:
+        _tell(text)
+
+
+# The program's own line is what a warning names.
+_NOT_THE_PROGRAMS = (os.path.dirname(__file__) + os.sep, contextlib.__file__)
+
+
+def _tell(text: str) -> None:
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_PROGRAMS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
 
 
 class Recording:
@@ -107,15 +145,22 @@ class Recording:
             self._to: Any = attached.Attached(library, path, mode, model, prompt, notes)
         elif path is None:
             # A program with these lines in it runs unattached, too.
-            warnings.warn(
-                "nothing is recorded: this process is not attached, and record() was given no path",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            self._to, self._done = _Nothing(), True
+            _tell("nothing is recorded: this process is not attached, and record() was given no path")
+            self._to = _Nothing()
         else:
-            self._to = Standalone(path, run_record(mode, model, prompt, rank, notes), force, rank or 0)
+            try:
+                self._to = Standalone(path, run_record(mode, model, prompt, rank, notes), force, rank or 0)
+                weakref.finalize(self, _close_late, self._to, self._lock)
+            except TraceError as error:
+                # A name that is taken is a mistake; a disk is not.
+                if not self._warn or not isinstance(error.__cause__, OSError):
+                    raise
+                _tell(f"nothing is recorded: {error}")
+                self._to = _Nothing()
         _live.add(self)
+
+    def __reduce__(self):
+        raise TypeError("a Recording cannot be copied or sent to another process: it has one file, here")
 
     @property
     def path(self) -> Optional[str]:
@@ -130,20 +175,21 @@ class Recording:
     @property
     def recording(self) -> bool:
         """False once closed, stopped by a write that failed, or in a forked child."""
-        return not (self._done or self._forked)
+        return not (self._done or self._forked or self._to.closed)
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[Any]:
         """The lock; and what a trouble of the recorder means for the program."""
         with self._lock:
-            to = self._to
+            # Another thread may have closed it a moment ago.
+            to = self._to if self.recording else _Nothing()
             try:
                 yield to
             except TraceError as error:
                 self._done = self._done or self._stopped()
                 if not self._warn:
                     raise
-                warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+                _tell(str(error))
             self._tell_trouble(to)
 
     def _stopped(self) -> bool:
@@ -153,8 +199,9 @@ class Recording:
         trouble, to.trouble = to.trouble, []
         if trouble and not self._warn:
             raise TraceError("; ".join(trouble))
-        for text in trouble:
-            warnings.warn(text, RuntimeWarning, stacklevel=5)
+        notices, to.notices = to.notices, []
+        for text in trouble + notices:
+            _tell(text)
 
     # What is watched.
 
@@ -163,13 +210,20 @@ class Recording:
 
         ``tensor``: a PyTorch tensor, a NumPy array, an object with ``__cuda_array_interface__`` or
         ``__dlpack__``, a whole number; or a callable without arguments that gives one. A tensor is
-        held while it is watched (attached, it is not); a callable is asked at each point, so give one where the engine
-        rebinds or drops the tensor (``lambda: engine.last_codes``). Memory at another address, or
-        of another shape or type, is a new generation of the name. Watching a name again rebinds it.
+        held while it is watched (attached, it is not); a callable is asked at each point, so give
+        one where the engine rebinds or drops the tensor (``lambda: engine.last_codes``). Memory at
+        another address, or of another shape or type, is a new generation of the name. Watching a
+        name again rebinds it.
         ``role``: ``state``, ``input``, ``output`` or ``scratch``.
-        ``address``: false where the callable makes a fresh array each time, whose address means nothing.
+        ``address``: false where the callable makes a fresh array each time, whose address means
+        nothing; and for a NumPy array that is resized in place, which NumPy refuses where its end is
+        to be known.
 
-        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong name or role.
+        Attached, what is not in memory of the device (a NumPy array, a number) or is a strided view
+        is left out of the recording: one warning and a mark in the trace name it and say why.
+
+        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong role or a name
+        that commands could not tell: control characters, ``@`` (a generation), brackets (elements).
         """
         self._check_name(name)
         if role not in _ROLES:
@@ -183,7 +237,8 @@ class Recording:
 
         Buffers and parameters of a ``torch.nn.Module``, and tensors that are plain attributes of it
         or of a submodule (of any other object: its attributes). They are looked up at each point,
-        so rebinding is noticed. ``prefix`` goes before each name.
+        so rebinding is noticed. ``prefix`` goes before each name. A path that cannot be written in
+        commands is changed, with a warning: ``x[0]`` is ``x_0_``.
 
         >>> r.watch_module(model, "*_decode_*")  # doctest: +SKIP
         ['talker.last_decode_codes']
@@ -192,6 +247,8 @@ class Recording:
         """
         if not self.recording:
             return []
+        if prefix:
+            self._check_name(prefix)
         found = source.of_module(module, pattern, role)
         if role not in _ROLES:
             raise ValueError(f"{role!r} is no role: one of {', '.join(_ROLES)}")
@@ -199,13 +256,21 @@ class Recording:
             there = sorted(source.of_module(module, "*", role))
             some = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
             raise ValueError(f"no tensor of the {type(module).__name__} matches {pattern!r}; there is {some or 'none'}")
+        names: Dict[str, str] = {}
+        for path in found:
+            name = prefix + source.plain(path)
+            if name in names:
+                raise ValueError(f"{names[name]!r} and {path!r} would both be {name}: watch one by itself")
+            names[name] = path
         with self._call() as to:
-            for name in found:
-                if prefix + name in to.names:
-                    raise ValueError(f"{prefix + name} is watched already: pass a prefix")
-            for name, one in found.items():
-                to.watch(prefix + name, one)
-        return [prefix + name for name in found]
+            for name in names:
+                if name in to.names:
+                    raise ValueError(f"{name} is watched already: pass a prefix")
+            for name, path in names.items():
+                to.watch(name, found[path])
+                if name != prefix + path:
+                    to.notices.append(f"{prefix + path!r} cannot be written in commands: it is recorded as {name}")
+        return list(names)
 
     def unwatch(self, name: str) -> None:
         """Records the name no longer. ``ValueError`` if it is not watched."""
@@ -221,15 +286,15 @@ class Recording:
     def _known(self, name: str, what: str) -> None:
         if self.recording:
             with self._call() as to:
-                if name not in to.names:
+                if name not in to.names and self.recording:
                     raise ValueError(f"{name!r} is not watched")
                 getattr(to, what)(name)
 
     @staticmethod
     def _check_name(name: str) -> None:
-        controls = isinstance(name, str) and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
-        if not isinstance(name, str) or not name or controls or "@" in name:
-            raise ValueError(f"{name!r} is no name of a buffer: text without @ and control characters")
+        fault = source.fault(name)
+        if fault:
+            raise ValueError(f"{name!r} is no name of a buffer: {fault}")
 
     # What happens.
 
@@ -270,16 +335,23 @@ class Recording:
     def launch(self, name: str, stream: int = 0) -> Iterator[None]:
         """A named part of a step, with snapshots ``NAME.before`` and ``NAME.after``.
 
+        The second time in a step they are ``NAME#2.before`` and ``NAME#2.after``. It ends within the
+        step that it began in; where it does not, or ends by an exception, there is no ``NAME.after``.
+
         ``stream``: attached only, the CUDA stream that it runs on (``torch.cuda.current_stream().cuda_stream``).
 
         >>> with r.launch("forward"):  # doctest: +SKIP
         ...     engine.decode()
         """
-        self._check_name(name)
-        label, begun = name, False
+        fault = isinstance(name, str) and source.fault(name.translate(_NO_BRACKETS))
+        if fault or not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a part of a step: {fault or 'text is due'}")
+        if name == "step":
+            raise ValueError("step.before and step.after are points of the whole step: give its part another name")
+        part, begun = None, False
         if self.recording:
             with self._call() as to:
-                label = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
+                part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
                 begun = True
         failed = True
         try:
@@ -291,7 +363,7 @@ class Recording:
                     if self.attached:
                         to.launch_end(name, stream)
                     else:
-                        to.launch_end(label, failed)
+                        to.launch_end(part, failed)
 
     @contextlib.contextmanager
     def warmup(self, label: str = "") -> Iterator[None]:
@@ -321,12 +393,13 @@ class Recording:
         It writes nothing itself. ``values`` has the buffer's element type. Attached, the library
         sees copies by itself and this does nothing.
 
-        Raises ``ValueError`` where the name is not watched or the bytes lie outside it.
+        Raises ``ValueError`` where the name is not watched, the values are of another type or their
+        bytes lie outside it.
         """
-        data = tensors.tensor(values).copy()
+        given = tensors.tensor(values)
         if self.recording and not self.attached:
             with self._call() as to:
-                to.host_write(name, data, offset)
+                to.host_write(name, given, offset)
 
     def mark(self, text: str) -> None:
         """A note at this place of the run, shown in its log."""

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import fnmatch
 import weakref
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from .tensors import is_tensor
+
+
+def fault(name: Any) -> Optional[str]:
+    """Why text is no name of a buffer, if it is none."""
+    if not isinstance(name, str) or not name or any(_is_control(c) for c in name) or "@" in name:
+        return "text without @ and control characters"
+    if "[" in name or "]" in name:
+        return "in commands brackets choose elements, as in x[0]; write x.0"
+    return None
+
+
+def plain(name: str) -> str:
+    """A name that can be written in commands; as ``twinstep import`` does it, ``x[0]`` is ``x_0_``."""
+    return "".join("_" if c in "[]@" or _is_control(c) else c for c in name)
+
+
+def _is_control(c: str) -> bool:
+    return ord(c) < 32 or 127 <= ord(c) < 160
 
 
 class Source:

@@ -17,7 +17,7 @@ from . import records, tensors
 from .errors import TraceError
 from .source import Source
 from .version import __version__
-from .writer import TraceWriter, chunk_bytes_of
+from .writer import SMALL_BYTES, TraceWriter, chunk_bytes_of
 
 
 # Between its named parts the program may write anywhere, and nobody tells what.
@@ -45,6 +45,8 @@ class Standalone:
         self.names: Dict[str, _Name] = {}
         self.generations: Dict[str, int] = {}
         self.told: set = set()
+        # How often the program said what, apart from warm-ups.
+        self.watches = self.parts = self.steps = 0
         self.request_number = 0
         self.step_number = 0
         self.warming: List[str] = []
@@ -53,14 +55,20 @@ class Standalone:
         self.items: List[Any] = []
         self.points: List[records.Point] = []
         self.host_writes: List[records.HostWrite] = []
-        self.brackets: Counter = Counter()
         self.open = False
+        # Of the step that is open: which one it is, how often each part began, and the parts' names at its points.
+        self.steps_begun = 0
+        self.brackets: Counter = Counter()
+        self.labels: set = set()
         # Buffers observed since, or at, the last snapshot; and that snapshot, if it still tells all of them.
         self.seen: List[int] = []
         self.seen_snapshot: Optional[int] = None
         # Filled by finalizers, which run at any time in any thread: nothing is written there.
         self.freed: List[Tuple[str, int]] = []
+        self.closed = False
+        # For the program: what went wrong, and what it should know.
         self.trouble: List[str] = []
+        self.notices: List[str] = []
 
     # Names.
 
@@ -78,6 +86,7 @@ class Standalone:
             else:
                 self._observe([name], strict=True)
                 self._untold()
+            self.watches += 1
         except Exception:
             if old is None:
                 del self.names[name]
@@ -92,6 +101,7 @@ class Standalone:
         self._forget(one.number)
 
     def free(self, name: str) -> None:
+        self._take_freed()
         one = self.names[name]
         if one.number is not None:
             self.items.append(records.Free(one.number))
@@ -119,14 +129,16 @@ class Standalone:
         A name that cannot be read is in no snapshot until it can; ``strict`` raises instead.
         """
         self._take_freed()
-        pieces = []
-        failed = set()
+        # Small ones are hashed together, large ones not held.
+        pieces, taken, failed = [], set(), set()
         for name in names:
             one = self.names[name]
             try:
                 tensor = tensors.tensor(one.source.get())
                 described = tensor.described
                 data = tensor.copy()
+                if data.size <= SMALL_BYTES:
+                    data = data.copy()  # the next callable may fill the same memory
             except Exception as error:
                 if strict:
                     if isinstance(error, (TypeError, TraceError)):
@@ -138,12 +150,15 @@ class Standalone:
                     self.trouble.append(text)
                 continue
             address = described.address if one.source.address else None
-            identity = (described.dtype, described.shape, address)
+            identity = (described.dtype, described.shape, address, described.own_dtype)
             if one.number is None or identity != one.identity:
                 self._new_generation(name, one, tensor, identity)
-            pieces.append((one.number, data))
+            taken.add(one.number)
+            if data.size <= SMALL_BYTES:
+                pieces.append((one.number, data))
+            else:
+                self.writer.observe([(one.number, data)])
         self.writer.observe(pieces)
-        taken = {number for number, _ in pieces}
         self.seen = sorted((set(self.seen) - failed) | taken)
         self.seen_snapshot = None
 
@@ -239,13 +254,11 @@ class Standalone:
             self._commit("setup", 0, 0)
 
     def _commit(self, kind: str, request: int, step: int) -> None:
-        program = self.writer.add_program(self.items)
-        self.writer.commit_step(
-            records.Step(kind, request, step, self.rank, program, self.host_writes, [], self.points)
-        )
-        self.items, self.points, self.host_writes = [], [], []
-        self.brackets.clear()
-        self.open = False
+        items, points, host_writes = self.items, self.points, self.host_writes
+        # Before it is written: an interrupt must not have it written twice.
+        self.items, self.points, self.host_writes, self.open = [], [], [], False
+        program = self.writer.add_program(items)
+        self.writer.commit_step(records.Step(kind, request, step, self.rank, program, host_writes, [], points))
 
     def _begin_step(self) -> None:
         if self.open:
@@ -253,16 +266,23 @@ class Standalone:
         if self.request_number == 0:
             self._begin_request("", [])
         self._take_freed()
+        self.open = True
+        self.steps_begun += 1
+        self.brackets.clear()
+        self.labels = set()
         # What is observed is what it was at the last step's end, or when a name was watched.
         self._point("step.before", self._snapshot(), 0)
-        self.open = True
 
     def step(self, kind: Optional[str]) -> int:
+        if self.warming and self.open:
+            self.items.append(records.Mark("warm-up: a step"))
+            return 0
         if self.warming:
             self._commit("setup", 0, 0)
             self.items = [records.Mark(f"warm-up: {self.warming[0]}")]
             self.warm_steps += 1
             return 0
+        self.steps += 1
         self._begin_step()
         snapshot = self._look(untold=True)
         self._point("step.after", snapshot, len(self.items))
@@ -300,26 +320,51 @@ class Standalone:
 
     # Brackets and notes.
 
-    def launch_begin(self, name: str) -> str:
-        self.brackets[name] += 1
-        label = name if self.brackets[name] == 1 else f"{name}#{self.brackets[name]}"
+    def launch_begin(self, name: str) -> Optional[Tuple[str, int]]:
+        """Gives what :meth:`launch_end` is to be told; ``None`` for a part of a warm-up."""
+        part = None
         if not self.warming:
+            self.parts += 1
             self._begin_step()
+            label = self._label(name)
+            part = label, self.steps_begun
             snapshot = self._look(untold=True)
             self._point(f"{label}.before", snapshot, len(self.items))
         self.items.append(records.OpaqueLaunch(kernel=name))
-        return label
+        return part
 
-    def launch_end(self, label: str, failed: bool) -> None:
-        if not self.warming and not failed:
-            snapshot = self._look(untold=False)
-            self._point(f"{label}.after", snapshot, len(self.items))
+    def _label(self, name: str) -> str:
+        """The part's name, or with its number: never one that the step has already."""
+        while True:
+            self.brackets[name] += 1
+            number = self.brackets[name]
+            label = name if number == 1 else f"{name}#{number}"
+            if label not in self.labels:
+                self.labels.add(label)
+                return label
 
-    def host_write(self, name: str, data: np.ndarray, offset: int) -> None:
+    def launch_end(self, part: Optional[Tuple[str, int]], failed: bool) -> None:
+        if part is None or failed or self.warming:
+            return
+        label, begun_in = part
+        if not self.open or begun_in != self.steps_begun:
+            text = f"{label} ended after the step that it began in: that step has no {label}.after"
+            if self.once(text):
+                self.notices.append(text)
+            return
+        snapshot = self._look(untold=False)
+        self._point(f"{label}.after", snapshot, len(self.items))
+
+    def host_write(self, name: str, values: tensors.Tensor, offset: int) -> None:
         one = self.names.get(name)
         if one is None or one.number is None:
             raise ValueError(f"{name} is not watched")
-        size = int(np.prod(one.identity[1], dtype=object)) * records.ITEM_BYTES[one.identity[0]]
+        dtype, shape, _, own = one.identity
+        given = values.described
+        if (given.dtype, given.own_dtype) != (dtype, own):
+            raise ValueError(f"the values are {given.own_dtype or given.dtype}, and {name} is {own or dtype}")
+        data = values.copy()
+        size = int(np.prod(shape, dtype=object)) * records.ITEM_BYTES[dtype]
         if offset < 0 or offset + data.size > size:
             raise ValueError(f"{data.size} bytes at {offset} do not lie in {name} of {size} bytes")
         if self.warming:
@@ -353,7 +398,22 @@ class Standalone:
             self._commit(kind, self.request_number, self.step_number)
         self._end_open()
         self._setup()
+        self.closed = True
         self.writer.close()
+        forgotten = self._forgotten()
+        if error is None and forgotten:
+            self.notices.append(f"{self.path}: {forgotten}")
+
+    def _forgotten(self) -> Optional[str]:
+        """What the program seems to have left out, and what to do."""
+        if not self.steps and self.parts:
+            return "r.step() was never called, so all parts are one step: call it where each step ends"
+        if not self.steps and self.watches:
+            return "no step was recorded: call r.step() where each step ends, not within a warm-up"
+        if not self.watches:
+            what = "the steps hold no values" if self.steps else "nothing was recorded"
+            return f"{what}: call r.watch(NAME, TENSOR) before the loop, and r.step() where each step ends"
+        return None
 
     def abandon(self) -> None:
         self.writer.abandon()

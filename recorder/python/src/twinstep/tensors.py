@@ -6,6 +6,7 @@ has imported, and only then is an object compared with its types.
 
 from __future__ import annotations
 
+import mmap
 import sys
 import weakref
 from typing import Any, Callable, NamedTuple, Optional, Tuple
@@ -132,15 +133,32 @@ def _numpy(array: np.ndarray, owned: bool, address: Optional[bool] = None) -> Te
     name = "bf16" if dtype.name == "bfloat16" else _NAMED.get((dtype.kind, dtype.itemsize))
     at = array.__array_interface__["data"][0] if (owned if address is None else address) else None
     dense = bool(array.flags.c_contiguous)
-    owner = array
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
-
     def copy() -> np.ndarray:
         native = array if dtype.isnative else array.astype(dtype.newbyteorder("="))
         return np.ascontiguousarray(native).reshape(-1).view(np.uint8)
 
-    return Tensor(_record(name, dtype.name, array.shape, dtype.itemsize, at, dense), copy, owner if owned else None)
+    return Tensor(_record(name, dtype.name, array.shape, dtype.itemsize, at, dense), copy, _memory_of(array) if owned else None)
+
+
+def _memory_of(array: np.ndarray) -> Any:
+    """What lives as long as the memory that an array looks at; ``None`` where that is not known.
+
+    An array over memory that is not NumPy's may be made anew each time, and its end says nothing.
+    """
+    owner: Any = array
+    while True:
+        if isinstance(owner, memoryview):
+            owner = owner.obj
+        elif isinstance(getattr(owner, "base", None), (np.ndarray, memoryview)) or (
+            isinstance(owner, np.ndarray) and owner.base is not None
+        ):
+            owner = owner.base  # of NumPy's stand-in for strided views, too
+        else:
+            break
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(owner, torch.Tensor):
+        return owner.untyped_storage() if hasattr(owner, "untyped_storage") else None
+    return owner if isinstance(owner, mmap.mmap) or (isinstance(owner, np.ndarray) and owner.flags.owndata) else None
 
 
 def _torch(torch: Any, value: Any) -> Tensor:
@@ -186,9 +204,10 @@ def _cuda(value: Any, interface: dict) -> Tensor:
         packed.insert(0, step)
         step *= axis
     strides = tuple(interface.get("strides") or packed)
-    name = _NAMED.get((dtype.kind, dtype.itemsize))
+    name = _NAMED.get((dtype.kind, dtype.itemsize)) if dtype.isnative else None
     dense = all(s == p for s, p, n in zip(strides, packed, shape) if n > 1)
-    described = _record(name, dtype.name, shape, dtype.itemsize, address or None, dense)
+    own = dtype.name if dtype.isnative else dtype.str
+    described = _record(name, own, shape, dtype.itemsize, address or None, dense)
 
     def copy() -> np.ndarray:
         if described.bytes == 0:

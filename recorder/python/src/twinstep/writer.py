@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ import numpy as np
 from . import encoding, layout, records
 from .errors import TraceError
 from .hash import chunk_hash, chunk_hashes, hash_each
-from .layout import padded
 
 try:
     import fcntl
@@ -23,7 +23,7 @@ except ImportError:  # no locks on this system: a live recording cannot be told 
 _APPEND_BYTES = 1 << 20
 
 # Buffers of one chunk up to this size are hashed together.
-_SMALL_BYTES = 4096
+SMALL_BYTES = 4096
 
 # The recorder's own: equal chunks let two traces be compared by hashes.
 _MAX_CHUNK_BYTES = 4096
@@ -60,7 +60,35 @@ def _hashed_blocks(data: np.ndarray, chunk_bytes: int) -> Iterator[Tuple[int, np
     with ThreadPoolExecutor(workers) as pool:
         # A few at a time, so that a buffer is never copied whole.
         for first in range(0, len(places), 2 * workers):
-            yield from pool.map(hashed, places[first : first + 2 * workers])
+            try:
+                done = pool.map(hashed, places[first : first + 2 * workers])
+            except RuntimeError:
+                # The main thread has ended: there are no more new threads, and others may record on.
+                yield from map(hashed, places[first:])
+                return
+            yield from done
+
+
+def _whole(method):
+    """Of a method that writes: cut off in its middle (Ctrl-C, no memory) it stops the recording.
+
+    What would be written after half of a frame could not be read.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self, *arguments):
+        try:
+            return method(self, *arguments)
+        except TraceError:
+            raise
+        except BaseException as error:
+            self.abandon()
+            self._why = f": {type(error).__name__} cut it off; {self._kept()}"
+            if isinstance(error, Exception):
+                raise TraceError(f"{self.path}: recording stopped: {type(error).__name__}: {error}; {self._kept()}") from error
+            raise
+
+    return wrapped
 
 
 class _Watched:
@@ -86,16 +114,19 @@ class TraceWriter:
     """
 
     def __init__(self, path, run: records.Run, force: bool = False):
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self.stopped = False
+        self._why = ""
         self._offset = 0
         self._pending = bytearray()
         self._checksum = 0
         self._commit = (0, 0, 0)  # sequence of the next, end of the last, its checksum
         self._committed_steps = 0
+        # Until there is a commit at ``path``: what is there then.
+        self._else: Optional[str] = ""
         self._tables: Dict[str, list] = {name: [] for _, name, _ in layout.TABLES}
         self._buffers: List[_Watched] = []
-        self._names: Dict[str, int] = {}
+        self._names: Dict[bytes, int] = {}
         self._programs: Dict[Tuple[bytes, int], int] = {}
         self._items: List[int] = []
         self._contents: Dict[bytes, int] = {}
@@ -113,6 +144,7 @@ class TraceWriter:
                     raise TraceError(f"{self.path} is no regular file")
                 self._refuse_live(target)
             folder, name = os.path.split(target)
+            self._else = "; the file that is there stays as it is" if exists else ""
             first = os.path.join(folder, f".{name}.{os.getpid()}") if exists else target
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.open(first, flags, 0o666)
@@ -129,6 +161,7 @@ class TraceWriter:
             self._commit_now()
             if first != target:
                 os.replace(first, target)
+            self._else = None
         except BaseException as error:
             # This file was made a moment ago, here; the error is what matters.
             self.abandon()
@@ -137,7 +170,7 @@ class TraceWriter:
             except OSError:
                 pass
             if isinstance(error, OSError):
-                raise TraceError(f"{self.path} cannot be replaced: {error.strerror or error}") from error
+                raise TraceError(f"{self.path} cannot be replaced: {error.strerror or error}{self._else}") from error
             raise
 
     def _refuse_live(self, target: str) -> None:
@@ -165,7 +198,7 @@ class TraceWriter:
 
     def _put(self, part) -> None:
         if self.stopped:
-            raise TraceError(f"{self.path}: recording has stopped")
+            raise TraceError(f"{self.path}: recording has stopped{self._why}")
         self._checksum = zlib.crc32(part, self._checksum)
         self._offset += len(part)
         if len(part) >= _APPEND_BYTES:
@@ -189,10 +222,15 @@ class TraceWriter:
         except OSError as error:
             # A later append would leave a hole before it.
             self.abandon()
-            raise TraceError(
-                f"{self.path}: recording stopped: {error.strerror or error}; "
-                f"the file keeps its first {self._committed_steps} steps"
-            ) from error
+            reason = error.strerror or error
+            if self._else is not None:
+                raise TraceError(f"{self.path} cannot be written: {reason}{self._else}") from error
+            raise TraceError(f"{self.path}: recording stopped: {reason}; {self._kept()}") from error
+
+    def _kept(self) -> str:
+        """What a file is that was stopped."""
+        steps = self._committed_steps
+        return f"the file keeps its first {steps} steps" if steps else "the file keeps no step"
 
     def _frame(self, kind: int, parts) -> int:
         """Appends a frame and gives its offset."""
@@ -211,19 +249,23 @@ class TraceWriter:
 
     # Records.
 
+    @_whole
     def add_buffer(self, buffer: records.Buffer) -> int:
         """Adds an allocation of a named buffer and gives its number."""
         fault = buffer.fault()
-        if fault is None and buffer.label in self._names:
-            fault = f"buffer {self._names[buffer.label]} has that name and generation already"
+        # As the file has it: surrogates are escaped there.
+        label = encoding.encode(encoding.TEXT, buffer.label)
+        if fault is None and label in self._names:
+            fault = f"buffer {self._names[label]} has that name and generation already"
         if fault:
             raise TraceError(f"buffer {buffer.label}: {fault}")
         number = self._next("buffers")
         self._tables["buffers"].append(self._record(layout.BUFFER, records.BUFFER, buffer))
-        self._names[buffer.label] = number
+        self._names[label] = number
         self._buffers.append(_Watched(buffer))
         return number
 
+    @_whole
     def add_program(self, items: Sequence) -> int:
         """Stores a program, unless an equal one is stored already, and gives its number."""
         encoded = encoding.encode(records.PROGRAM, records.Program(list(items)))
@@ -236,12 +278,14 @@ class TraceWriter:
             self._items.append(len(items))
         return number
 
+    @_whole
     def add_graph(self, graph: records.Graph) -> None:
         """Adds a captured graph; its ``id`` is the number of graphs before it."""
         if graph.id != len(self._tables["graphs"]) or graph.program >= len(self._items):
             raise TraceError(f"graph {graph.id} is not the next one, or has no program")
         self._tables["graphs"].append(self._record(layout.GRAPH, records.GRAPH, graph))
 
+    @_whole
     def add_request(self, request: records.Request) -> None:
         self._tables["requests"].append(self._record(layout.REQUEST, records.REQUEST, request))
 
@@ -268,7 +312,7 @@ class TraceWriter:
             if buffer.now is None:
                 buffer.hashes = np.zeros((buffer.chunks, 2), np.uint64)
                 buffer.now = np.full(buffer.chunks, _UNKNOWN, np.uint32)
-            if 0 < data.size <= _SMALL_BYTES and buffer.chunks == 1:
+            if 0 < data.size <= SMALL_BYTES and buffer.chunks == 1:
                 small.append((buffer, data.copy()))
             else:
                 large.append((buffer, data))
@@ -279,6 +323,7 @@ class TraceWriter:
             for first, block, hashes in _hashed_blocks(data, size):
                 self._observe(buffer, first // size, block, hashes)
 
+    @_whole
     def _observe(self, buffer: _Watched, first: int, data: np.ndarray, hashes: np.ndarray) -> None:
         """Enters the chunks from ``first`` on, whose bytes are ``data``."""
         places = slice(first, first + len(hashes))
@@ -298,6 +343,7 @@ class TraceWriter:
                 fresh.append(chunk)
                 count += 1
                 if count >= _UNKNOWN:
+                    self.abandon()
                     raise TraceError("a trace can hold no more contents")
             now[chunk] = content
         buffer.hashes[places] = hashes
@@ -327,6 +373,7 @@ class TraceWriter:
         rows["offset"] = np.uint64(offset + layout.FRAME_BYTES + 8 + heads.nbytes) + ends - lengths
         self._tables["contents"].append(rows)
 
+    @_whole
     def snapshot(self, covered: Sequence[int]) -> int:
         """Tells what the buffers ``covered`` held when last observed; gives the snapshot's number."""
         number = self._next("snapshots")
@@ -359,6 +406,7 @@ class TraceWriter:
 
     # Commits.
 
+    @_whole
     def commit_step(self, step: records.Step) -> None:
         """Writes a step's record and the commit that makes all since the last one part of the trace."""
         self._next("steps")
@@ -378,6 +426,7 @@ class TraceWriter:
         self._checksum = 0
         self._flush()
 
+    @_whole
     def close(self) -> None:
         """Commits what is left, writes index and footer and waits until the disk has them."""
         if self._offset != self._commit[1]:
