@@ -462,3 +462,20 @@ fn the_next_commands_of_assert_work_on_imported_runs() {
     let told = "first difference: request 1, step 1, at step.after: h is f32 [1] in A, f32 [2] in B";
     assert!(diff.starts_with(told), "{diff}");
 }
+
+#[test]
+fn what_explain_advises_can_be_done_with_dumps() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (side, last) in [("e", 3.0), ("g", 4.0)] {
+        fs::create_dir(folder.join(side)).unwrap();
+        for (step, value) in (1..).zip([1.0, 2.0, last]) {
+            npz(&folder.join(format!("{side}/step{step}.npz")), false, &[("h", one(value))]);
+        }
+    }
+    import(folder, &["--eager", "e", "--graph", "g", "-o", "run"]).expect(0);
+    let run = twinstep(folder, &["explain", "run.eager.twin", "run.graph.twin"]).expect(1);
+    let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!text.contains("reexecute") && !text.contains("--launches"), "{text}");
+    assert!(text.contains("dump more buffers that feed h") && text.contains("`twinstep attach`"), "{text}");
+}

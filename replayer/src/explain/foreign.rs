@@ -29,6 +29,7 @@ use crate::requests::Requests;
 
 use candidate::{Candidate, by_checks, not_launched};
 use located::Located;
+use next::Recorded;
 
 /// Buffers that differ at a point which are looked at one by one.
 const NAMES_MAX: usize = 256;
@@ -165,7 +166,7 @@ fn decide(
                 located.summary(a, b)?
             );
             let all: Vec<Candidate> = fitting.into_iter().chain(possible).collect();
-            for text in next::next(located, at, &all) {
+            for text in next::next(located, at, &all, Recorded::of(a.run())) {
                 report.evidence.push(Evidence { what: "next", at: Some(step.clone()), node: None, text });
             }
             return Ok(());

@@ -1,12 +1,35 @@
 //! What to do where the logs do not decide: what tells each candidate apart from the others, then what tells more.
 
+use twinstep_traces::RunRecord;
+
 use super::candidate::Candidate;
 use super::located::Located;
 use crate::at::At;
 use crate::kind::Kind;
 
+/// How a run was recorded, which decides what else its user can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// Its process was attached to, or another recorder told what it launched.
+    Process,
+    /// By the Python package by itself.
+    Alone,
+    /// Somebody's dumps were imported.
+    Dumps,
+}
+
+impl Recorded {
+    pub(super) fn of(run: &RunRecord) -> Recorded {
+        match run.tool.as_str() {
+            tool if tool.starts_with("twinstep import") => Recorded::Dumps,
+            tool if tool.starts_with("twinstep-python") => Recorded::Alone,
+            _ => Recorded::Process,
+        }
+    }
+}
+
 /// One line each, in the order of the candidates.
-pub(super) fn next(located: &Located, at: At, candidates: &[Candidate]) -> Vec<String> {
+pub(super) fn next(located: &Located, at: At, candidates: &[Candidate], recorded: Recorded) -> Vec<String> {
     let step = at.step.unwrap_or(0);
     let name = located.differing.first().map_or("NAME", String::as_str);
     let mut next: Vec<String> = Vec::new();
@@ -15,6 +38,23 @@ pub(super) fn next(located: &Located, at: At, candidates: &[Candidate]) -> Vec<S
         if !next.contains(&text) {
             next.push(text);
         }
+    }
+    if recorded != Recorded::Process {
+        let more = match recorded {
+            Recorded::Dumps => {
+                format!("dump more buffers that feed {name}, and what they hold before the step")
+            }
+            _ => format!(
+                "watch more buffers that feed {name}, or put r.launch(\"NAME\") around parts of the step"
+            ),
+        };
+        next.push(format!("{more}, to narrow down where it first differs"));
+        next.push(
+            "record the program with `twinstep attach`: what its graphs launch and bind is seen then, and causes are named \
+             from it"
+                .to_owned(),
+        );
+        return next;
     }
     next.push(format!(
         "in the process that was recorded: r.reexecute({step}, patch={{\"{name}\": the other run's value}}) shows whether \
