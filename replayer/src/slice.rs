@@ -1,6 +1,6 @@
 //! Some elements of a recorded buffer, at the cost of the chunks that hold them.
 
-use twinstep_traces::{BufferId, SnapshotId, Trace};
+use twinstep_traces::{BufferId, MAX_READ_BYTES, SnapshotId, Trace};
 
 use crate::ReplayError;
 
@@ -29,8 +29,28 @@ pub fn read_elements(
         let what = format!("{} bytes of `{}` at once; at most {SLICE_BYTES_MAX}", end - first, record.name);
         return Err(ReplayError::Selection(what));
     }
+    read_bytes(trace, snapshot, buffer, first, end)
+}
+
+/// Bytes `first..end` of a buffer at a snapshot, of whatever number; fewer where the buffer ends. `None` where the
+/// snapshot does not cover the buffer. Memory is taken as chunks are found, not for what a trace claims.
+///
+/// # Errors
+/// [`ReplayError::Read`].
+pub(crate) fn read_bytes(
+    trace: &Trace,
+    snapshot: SnapshotId,
+    buffer: BufferId,
+    first: u64,
+    end: u64,
+) -> Result<Option<Vec<u8>>, ReplayError> {
     if !trace.covers(snapshot, buffer)? {
         return Ok(None);
+    }
+    let Some(record) = trace.buffer(buffer) else { return Ok(None) };
+    let end = end.min(record.bytes);
+    if (first, end) == (0, record.bytes) && end <= MAX_READ_BYTES {
+        return Ok(trace.read_buffer(snapshot, buffer)?);
     }
     let mut bytes = Vec::new();
     let chunk_bytes = u64::from(record.chunk_bytes.max(1));
