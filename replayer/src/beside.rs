@@ -13,6 +13,7 @@ use crate::at::{At, find, find_index};
 use crate::lifetime::Lifetimes;
 use crate::log::{LogEntry, log};
 use crate::pairing::Pairing;
+use crate::points::labels;
 use crate::program::{StepLaunch, launches, writes};
 use crate::recorded::snapshot;
 use crate::requests::Twins;
@@ -188,8 +189,8 @@ impl<'a> Side<'a> {
         let live = lifetimes.live_at(index).into_iter();
         let resolved = live.filter_map(|id| Some((trace.buffer(id)?.name.clone(), id))).collect();
         let (before, after) = (snapshot(&step, "step.before"), snapshot(&step, "step.after"));
-        let covered = |p: &PointRecord| Ok((p.point.clone(), trace.covered(p.snapshot)?));
-        let covered = step.points.iter().map(covered).collect::<Result<_, ReplayError>>()?;
+        let covered = |(name, p): (String, &PointRecord)| Ok((name, trace.covered(p.snapshot)?));
+        let covered = labels(&step.points).map(covered).collect::<Result<_, ReplayError>>()?;
         Ok(Some(Side {
             trace,
             step,

@@ -5,8 +5,8 @@ use twinstep_traces::{BufferRecord, DType, MAX_READ_BYTES, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, find};
-use crate::diff::snapshot_of;
 use crate::foreign::is_foreign;
+use crate::points::{called, labels};
 use crate::rerun::memory_inside;
 use crate::selection::{Selection, index_of};
 use crate::slice::read_bytes;
@@ -124,15 +124,15 @@ pub fn print_at(
 ) -> Result<PrintReport, ReplayError> {
     let step = find(trace, at)?;
     let end = matches!(point, "step.before" | "step.after");
-    let snapshot = snapshot_of(&step, point);
+    let snapshot = called(&step.points, point).map(|p| p.snapshot);
     if snapshot.is_none() && !end {
-        let there = named(step.points.iter().map(|p| p.point.as_str()));
+        let there = named(labels(&step.points).map(|(name, _)| name));
         return Err(ReplayError::Place(format!("step {at} has no point `{point}`; it has {there}")));
     }
     let selection = Selection::parse_at(trace, &step, snapshot, selection)?;
     let missing = |what: &str| ReplayError::Selection(format!("`{}` {what}", selection.name));
     let Some(record) = trace.buffer(selection.buffer) else { return Err(missing("is not in the trace")) };
-    let has = |point: &str| match snapshot_of(&step, point) {
+    let has = |point: &str| match called(&step.points, point).map(|p| p.snapshot) {
         Some(snapshot) => trace.covers(snapshot, selection.buffer),
         None => Ok(false),
     };
@@ -209,9 +209,9 @@ fn extent(selection: &Selection, record: &BufferRecord, most: u64) -> Result<(u6
 /// At which points of a step a buffer is recorded, in words.
 fn covering(trace: &Trace, step: &StepRecord, selection: &Selection) -> Result<String, ReplayError> {
     let mut points = Vec::new();
-    for point in &step.points {
+    for (name, point) in labels(&step.points) {
         if trace.covers(point.snapshot, selection.buffer)? {
-            points.push(point.point.as_str());
+            points.push(name);
         }
     }
     Ok(match points.is_empty() {
@@ -220,8 +220,8 @@ fn covering(trace: &Trace, step: &StepRecord, selection: &Selection) -> Result<S
     })
 }
 
-fn named<'a>(points: impl Iterator<Item = &'a str>) -> String {
-    let all: Vec<&str> = points.collect();
+fn named(points: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = points.collect();
     match all.len().saturating_sub(NAMED) {
         _ if all.is_empty() => "none".to_owned(),
         0 => all.join(", "),

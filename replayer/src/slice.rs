@@ -3,6 +3,7 @@
 use twinstep_traces::{BufferId, MAX_READ_BYTES, SnapshotId, Trace};
 
 use crate::ReplayError;
+use crate::points::called;
 
 /// Bytes that one call gives at most: a person looks at a window, and a trace may claim any size.
 pub const SLICE_BYTES_MAX: u64 = 64 << 20;
@@ -75,5 +76,5 @@ pub(crate) fn read_bytes(
 /// [`ReplayError::Place`] where there is no such step.
 pub fn snapshot_at(trace: &Trace, at: crate::At, point: &str) -> Result<Option<SnapshotId>, ReplayError> {
     let step = crate::at::find(trace, at)?;
-    Ok(step.points.iter().find(|p| p.point == point).map(|p| p.snapshot))
+    Ok(called(&step.points, point).map(|p| p.snapshot))
 }

@@ -113,6 +113,54 @@ fn an_unknown_point_is_told_with_those_that_there_are() {
     );
 }
 
+/// A step that has a name twice: the second is `NAME#2`, unless something is called so.
+#[test]
+fn points_of_one_name_are_told_apart() {
+    let twice = |names: &[&str]| {
+        let run = RunRecord { notes: vec![("engine".into(), "foreign".into())], ..Default::default() };
+        let mut writer = TraceWriter::new(MemoryStorage::default(), &run).unwrap();
+        let record = BufferRecord {
+            name: "x".into(),
+            generation: 0,
+            dtype: DType::U8,
+            shape: vec![1],
+            role: Role::State,
+            bytes: 1,
+            chunk_bytes: 16,
+            address: None,
+            contents: None,
+        };
+        writer.add_buffer(&record).unwrap();
+        let program = writer.add_program(&Program::default()).unwrap();
+        let mut points = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let changed = ChangedChunks { buffer: HIDDEN, first_chunk: 0, bytes: &[i as u8] };
+            let snapshot = writer.snapshot(&[HIDDEN], &[changed], &[]).unwrap();
+            points.push(PointRecord { point: (*name).into(), position: 0, snapshot });
+        }
+        writer
+            .commit_step(&StepRecord {
+                kind: StepKind::Decode,
+                request: 1,
+                step: 1,
+                rank: 0,
+                program,
+                host_writes: vec![],
+                host_reads: vec![],
+                points,
+            })
+            .unwrap();
+        Trace::from_bytes(writer.finish().unwrap().into_bytes()).unwrap()
+    };
+    let value = |trace: &Trace, point| values(&print_at(trace, "x", at(1, 1), point, 1).unwrap())[0];
+    let trace = twice(&["f.after", "f.after", "step.after"]);
+    assert_eq!(["f.after", "f.after#2", "step.after"].map(|p| value(&trace, p)), [0.0, 1.0, 2.0]);
+    let error = print_at(&trace, "x", at(1, 1), "f.after#3", 1).unwrap_err().to_string();
+    assert!(error.contains("it has f.after, f.after#2, step.after"), "{error}");
+    let trace = twice(&["f.after", "f.after#2", "f.after"]);
+    assert_eq!(["f.after", "f.after#2"].map(|p| value(&trace, p)), [0.0, 1.0]);
+}
+
 #[test]
 fn what_is_not_shown_is_not_read() {
     let mut bytes = recorded(&[1]);
