@@ -1,5 +1,6 @@
 //! Places in a trace: `2`, `3:2`, `1:codec`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -68,21 +69,63 @@ pub(crate) fn find_index(trace: &Trace, at: At) -> Result<usize, ReplayError> {
     {
         return Ok(index);
     }
-    let mut last = 0;
-    let mut steps = 0;
+    let mut requests = BTreeSet::new();
+    let mut steps = BTreeSet::new();
     for index in 0..trace.step_count() {
         let step = trace.step(index)?;
-        if place(&step) == Some(at) {
+        let Some(here) = place(&step) else { continue };
+        if here == at {
             return Ok(index);
         }
-        last = last.max(step.request);
-        if step.request == at.request && matches!(step.kind, StepKind::Prefill | StepKind::Decode) {
-            steps = steps.max(step.step);
+        requests.insert(here.request);
+        if here.request == at.request {
+            steps.extend(here.step);
         }
     }
-    Err(ReplayError::Place(match (at.step, steps) {
-        (_, 0) => format!("there is no step {at}: the trace has {last} requests, counted from 1"),
-        (None, _) => format!("request {} has no codec section in this trace", at.request),
-        (Some(_), _) => format!("there is no step {at}: request {} has steps 1 to {steps}", at.request),
+    let request = at.request;
+    Err(ReplayError::Place(if requests.is_empty() {
+        format!("there is no step {at}: the trace has no steps")
+    } else if !requests.contains(&request) {
+        let n = requests.len();
+        let plural = if n == 1 { "request, number" } else { "requests, numbers" };
+        format!("there is no step {at}: the trace has {n} {plural} {}", numbers(&requests))
+    } else if at.step.is_none() {
+        format!("request {request} has no codec section in this trace")
+    } else if steps.is_empty() {
+        format!("there is no step {at}: of request {request} the trace has its codec section alone")
+    } else {
+        let plural = if steps.len() == 1 { "step" } else { "steps" };
+        format!("there is no step {at}: request {request} has {plural} {}", numbers(&steps))
     }))
+}
+
+/// Numbers as ranges of those that follow each other: `1 to 3, 7`; of many ranges the first.
+fn numbers(all: &BTreeSet<u32>) -> String {
+    const RANGES: usize = 8;
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &n in all {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == n => *last = n,
+            _ => ranges.push((n, n)),
+        }
+    }
+    let one = |&(a, b): &(u32, u32)| if a == b { a.to_string() } else { format!("{a} to {b}") };
+    let shown: Vec<String> = ranges.iter().take(RANGES).map(one).collect();
+    let more = if ranges.len() > RANGES { ", ..." } else { "" };
+    shown.join(", ") + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_as_they_are() {
+        let told = |list: &[u32]| numbers(&list.iter().copied().collect());
+        assert_eq!(told(&[1, 2, 7]), "1 to 2, 7");
+        assert_eq!(told(&[3]), "3");
+        assert_eq!(told(&[]), "");
+        assert_eq!(told(&[0, 2, 4, 6, 8, 10, 12, 14, 16]), "0, 2, 4, 6, 8, 10, 12, 14, ...");
+        assert_eq!(told(&[u32::MAX - 1, u32::MAX]), "4294967294 to 4294967295");
+    }
 }

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use twinstep_traces::{
-    Access, BufferId, BufferRecord, LaunchRecord, ScalarValue, SnapshotId, StepRecord, Trace, ViewRecord,
+    Access, BufferId, BufferRecord, LaunchRecord, PointRecord, ScalarValue, SnapshotId, StepRecord, Trace,
+    ViewRecord,
 };
 
 use crate::ReplayError;
 use crate::align::align as aligned;
 use crate::at::{At, find, find_index};
 use crate::lifetime::Lifetimes;
+use crate::log::{LogEntry, log};
 use crate::pairing::Pairing;
+use crate::points::labels;
 use crate::program::{StepLaunch, launches, writes};
 use crate::recorded::snapshot;
 use crate::requests::Twins;
@@ -71,6 +74,8 @@ pub struct BesideBuffer {
     pub before: Sameness,
     /// How the two compare after it.
     pub after: Sameness,
+    /// The points inside the step at which either side records it, as places in [`Beside::points`].
+    pub points: Vec<usize>,
     /// The first element that differs after the step (before it where it differs there alone), else the
     /// first element; `None` where nothing is recorded.
     pub sample: Option<Sample>,
@@ -146,6 +151,11 @@ pub struct Beside {
     pub launches: Vec<BesideLaunch>,
     /// Why the launches of a side are not shown.
     pub opaque: Vec<String>,
+    /// In A and B: the log of the step, where its launches are not shown.
+    pub logged: [Option<Vec<LogEntry>>; 2],
+    /// Names of the snapshot points inside the step that either side has, in order: all but `step.before` and
+    /// `step.after`.
+    pub points: Vec<String>,
 }
 
 /// One side at the step.
@@ -158,33 +168,51 @@ struct Side<'a> {
     resolved: BTreeMap<String, BufferId>,
     before: Option<SnapshotId>,
     after: Option<SnapshotId>,
+    /// What each point of the step covers, ascending.
+    covered: Vec<(String, Vec<BufferId>)>,
+    /// The log of the step, where it could not be laid out in launches.
+    logged: Option<Vec<LogEntry>>,
 }
 
 impl<'a> Side<'a> {
     fn new(trace: &'a Trace, at: At, opaque: &mut Vec<String>) -> Result<Option<Self>, ReplayError> {
         let Ok(step) = find(trace, at) else { return Ok(None) };
-        let found = launches(trace, &step).unwrap_or_else(|e| {
-            opaque.push(e.to_string());
-            Vec::new()
-        });
+        let (found, logged) = match launches(trace, &step) {
+            Ok(found) => (found, None),
+            Err(error) => {
+                opaque.push(error.to_string());
+                (Vec::new(), Some(log(trace, Some(at))?.entries))
+            }
+        };
         let index = find_index(trace, at)?;
         let lifetimes = Lifetimes::of(trace)?;
         let live = lifetimes.live_at(index).into_iter();
         let resolved = live.filter_map(|id| Some((trace.buffer(id)?.name.clone(), id))).collect();
         let (before, after) = (snapshot(&step, "step.before"), snapshot(&step, "step.after"));
-        Ok(Some(Side { trace, step, launches: found, index, lifetimes, resolved, before, after }))
+        let covered = |(name, p): (String, &PointRecord)| Ok((name, trace.covered(p.snapshot)?));
+        let covered = labels(&step.points).map(covered).collect::<Result<_, ReplayError>>()?;
+        Ok(Some(Side {
+            trace,
+            step,
+            launches: found,
+            index,
+            lifetimes,
+            resolved,
+            before,
+            after,
+            covered,
+            logged,
+        }))
     }
 
-    fn ids(&self) -> Result<Vec<BufferId>, ReplayError> {
+    fn ids(&self) -> Vec<BufferId> {
         let mut ids: Vec<BufferId> = Vec::new();
-        for point in &self.step.points {
-            ids.extend(self.trace.covered(point.snapshot)?);
-        }
+        ids.extend(self.covered.iter().flat_map(|(_, ids)| ids));
         ids.extend(self.launches.iter().flat_map(|l| l.record.views.iter().map(|v| v.buffer)));
         ids.extend(self.step.host_writes.iter().map(|w| w.buffer));
         ids.sort_unstable();
         ids.dedup();
-        Ok(ids)
+        ids
     }
 
     fn buffer(&self, id: BufferId) -> Result<Option<BufferSide>, ReplayError> {
@@ -257,9 +285,16 @@ pub fn beside(a: &Trace, b: Option<&Trace>, at: At) -> Result<Beside, ReplayErro
     if left.is_none() && right.is_none() {
         find(a, at)?;
     }
+    let mut points: Vec<String> = Vec::new();
+    for (point, _) in [&left, &right].into_iter().flatten().flat_map(|side| &side.covered) {
+        let end = matches!(point.as_str(), "step.before" | "step.after");
+        if !end && !points.contains(point) {
+            points.push(point.clone());
+        }
+    }
     let mut buffers = Vec::new();
-    for (ia, ib) in pairs(left.as_ref(), right.as_ref())? {
-        buffers.push(buffer((left.as_ref(), ia), (right.as_ref(), ib))?);
+    for (ia, ib) in pairs(left.as_ref(), right.as_ref()) {
+        buffers.push(buffer((left.as_ref(), ia), (right.as_ref(), ib), &points)?);
     }
     buffers.sort_by_key(|b| {
         // What the step is given comes before what it makes.
@@ -271,26 +306,22 @@ pub fn beside(a: &Trace, b: Option<&Trace>, at: At) -> Result<Beside, ReplayErro
         };
         (rank, b.name().to_owned(), b.record().map(|r| r.generation))
     });
-    Ok(Beside {
-        at,
-        in_a: left.is_some(),
-        in_b: right.is_some(),
-        buffers,
-        launches: align(left.as_ref(), right.as_ref()),
-        opaque,
-    })
+    let (in_a, in_b) = (left.is_some(), right.is_some());
+    let launches = align(left.as_ref(), right.as_ref());
+    let logged = [left, right].map(|side| side.and_then(|side| side.logged));
+    Ok(Beside { at, in_a, in_b, buffers, launches, opaque, logged, points })
 }
 
 type Pair = (Option<BufferId>, Option<BufferId>);
 
 /// Buffers that stand for each other; those of one side alone too.
-fn pairs(left: Option<&Side<'_>>, right: Option<&Side<'_>>) -> Result<Vec<Pair>, ReplayError> {
+fn pairs(left: Option<&Side<'_>>, right: Option<&Side<'_>>) -> Vec<Pair> {
     let pairing = match (left, right) {
         (Some(a), Some(b)) => Pairing::at((a.trace, &a.lifetimes, a.index), (b.trace, &b.lifetimes, b.index)),
         _ => Pairing::default(),
     };
-    let ids = |side: Option<&Side<'_>>| side.map_or(Ok(Vec::new()), Side::ids);
-    let (ours, theirs) = (ids(left)?, ids(right)?);
+    let ids = |side: Option<&Side<'_>>| side.map_or(Vec::new(), Side::ids);
+    let (ours, theirs) = (ids(left), ids(right));
     // A buffer that one side alone uses in this step is shown with its twin all the same.
     let mut pairs: Vec<Pair> = ours.iter().map(|&id| (Some(id), pairing.of(id))).collect();
     for &id in &theirs {
@@ -299,14 +330,21 @@ fn pairs(left: Option<&Side<'_>>, right: Option<&Side<'_>>) -> Result<Vec<Pair>,
             twin => pairs.push((twin, Some(id))),
         }
     }
-    Ok(pairs)
+    pairs
 }
 
 fn buffer(
     (left, ia): (Option<&Side<'_>>, Option<BufferId>),
     (right, ib): (Option<&Side<'_>>, Option<BufferId>),
+    points: &[String],
 ) -> Result<BesideBuffer, ReplayError> {
     let (x, y) = (left.zip(ia), right.zip(ib));
+    let recorded = |point: &String| {
+        let at = |(side, id): (&Side<'_>, BufferId)| {
+            side.covered.iter().any(|(name, ids)| name == point && ids.binary_search(&id).is_ok())
+        };
+        [x, y].into_iter().flatten().any(at)
+    };
     let reads = |v: &ViewRecord| !matches!(v.access, Access::Write);
     let first = |meets: &dyn Fn(&ViewRecord) -> bool| {
         [x, y].into_iter().flatten().find_map(|(side, id)| side.first(id, meets).map(|n| (side, n)))
@@ -327,6 +365,7 @@ fn buffer(
             .any(|(side, id)| side.step.host_writes.iter().any(|w| w.buffer == id)),
         before,
         after,
+        points: (0..points.len()).filter(|&i| recorded(&points[i])).collect(),
         sample: sample(x, y, (before, after))?,
     })
 }

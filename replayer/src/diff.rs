@@ -16,10 +16,10 @@ use crate::ReplayError;
 use crate::at::{At, find, find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
+use crate::figure::Figure;
 use crate::foreign::is_foreign;
 use crate::lifetime::Lifetimes;
 use crate::noise::{ControlReport, Noise};
-use crate::number::Number;
 use crate::pairing::Pairing;
 use crate::points::{PointKey, by_name};
 use crate::program::{first_writer, launches};
@@ -229,9 +229,9 @@ pub struct StepStatistic {
     /// `lm_logits:mean`.
     pub name: String,
     /// In A.
-    pub a: Option<Number>,
+    pub a: Option<Figure>,
     /// In B.
-    pub b: Option<Number>,
+    pub b: Option<Figure>,
 }
 
 /// The snapshot of a step's point.

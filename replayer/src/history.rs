@@ -123,6 +123,9 @@ pub struct HistoryChange {
     pub after: String,
     /// The first point that shows the change.
     pub before: String,
+    /// The step of that point; `None` for set-up.
+    #[serde(skip)]
+    pub step: Option<At>,
     /// How many of the selected bytes changed.
     pub bytes_changed: u64,
     /// What ran in between, at most eight things by name.

@@ -20,6 +20,7 @@ mod dataflow;
 mod diff;
 mod error;
 mod explain;
+mod figure;
 mod finding;
 mod foreign;
 mod history;
@@ -84,6 +85,7 @@ pub use explain::{
     BUDGET, CauseReport, Evidence, Exonerated, ExplainOptions, ExplainReport, Proof, SidedFinding, Verdict,
     explain,
 };
+pub use figure::Figure;
 pub use finding::Finding;
 pub use foreign::is_foreign;
 pub use history::{
@@ -99,7 +101,7 @@ pub use noise::{ControlReport, FACTOR, NoisyBuffer};
 pub use number::Number;
 pub use patch::Patch;
 pub use pictures::{CodeGrid, KvCell, KvMap, Sound, code_grid, kv_map, sound};
-pub use print::{PrintReport, PrintedElement, print, print_inside};
+pub use print::{PrintReport, PrintedElement, PrintedElements, print, print_at, print_inside};
 pub use requests::{Twins, rank};
 pub use rerun::{Rerun, memory_inside, patched_memory};
 pub use rules::{Rules, RulesError, RulesReport};

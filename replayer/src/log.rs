@@ -16,7 +16,7 @@ pub struct LogReport {
 }
 
 /// One line of the log.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogEntry {
     /// `setup`, `2`, `3:2`, `1:codec`.
     pub at: String,

@@ -82,6 +82,26 @@ impl Selection {
         Ok(Selection { buffer, name: name.to_owned(), ranges, whole: index.is_none() })
     }
 
+    /// How many elements are selected.
+    pub fn count(&self, record: &BufferRecord) -> u64 {
+        if record.shape.contains(&0) {
+            return 0;
+        }
+        // No more than the buffer has, whose size was checked.
+        self.ranges.iter().fold(1, |count, (a, b)| count * (b - a + 1))
+    }
+
+    /// Flat index of the `n`-th of the selected elements in row-major order, counted from 0, in a buffer of a shape.
+    pub(crate) fn element(&self, n: u64, shape: &[u64]) -> u64 {
+        let (mut rest, mut flat, mut stride) = (n, 0, 1);
+        for (&(a, b), &length) in self.ranges.iter().zip(shape).rev() {
+            flat += (a + rest % (b - a + 1)) * stride;
+            rest /= b - a + 1;
+            stride *= length;
+        }
+        flat
+    }
+
     /// Flat indices of the elements, in row-major order.
     pub fn elements(&self, record: &BufferRecord) -> Vec<u64> {
         let mut flat = vec![0];
@@ -177,4 +197,41 @@ fn bound_by(trace: &Trace, graph: GraphId, bare: &str) -> Result<BufferId, Repla
     let bound = |v: &&twinstep_traces::ViewRecord| trace.buffer(v.buffer).is_some_and(|b| b.name == bare);
     let found = nodes.iter().flat_map(|node| &node.views).find(bound).map(|v| v.buffer);
     found.ok_or_else(|| ReplayError::Selection(format!("graph {} binds no `{bare}`", graph.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use twinstep_traces::{DType, Role};
+
+    use super::*;
+
+    fn selection() -> impl Strategy<Value = (BufferRecord, Selection)> {
+        let axis = (1u64..6).prop_flat_map(|n| (Just(n), 0..n, 0..n));
+        proptest::collection::vec(axis, 0..4).prop_map(|axes| {
+            let shape: Vec<u64> = axes.iter().map(|axis| axis.0).collect();
+            let ranges = axes.iter().map(|&(_, a, b)| (a.min(b), a.max(b))).collect();
+            let record = BufferRecord {
+                name: "x".to_owned(),
+                generation: 0,
+                dtype: DType::U8,
+                bytes: shape.iter().product(),
+                shape,
+                role: Role::State,
+                chunk_bytes: 8,
+                address: None,
+                contents: None,
+            };
+            (record, Selection { buffer: BufferId(0), name: "x".to_owned(), ranges, whole: false })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn elements_one_at_a_time_are_those_of_the_list((record, selection) in selection()) {
+            let one_by_one: Vec<u64> =
+                (0..selection.count(&record)).map(|n| selection.element(n, &record.shape)).collect();
+            prop_assert_eq!(one_by_one, selection.elements(&record));
+        }
+    }
 }

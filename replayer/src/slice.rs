@@ -1,8 +1,9 @@
 //! Some elements of a recorded buffer, at the cost of the chunks that hold them.
 
-use twinstep_traces::{BufferId, SnapshotId, Trace};
+use twinstep_traces::{BufferId, MAX_READ_BYTES, SnapshotId, Trace};
 
 use crate::ReplayError;
+use crate::points::called;
 
 /// Bytes that one call gives at most: a person looks at a window, and a trace may claim any size.
 pub const SLICE_BYTES_MAX: u64 = 64 << 20;
@@ -29,8 +30,28 @@ pub fn read_elements(
         let what = format!("{} bytes of `{}` at once; at most {SLICE_BYTES_MAX}", end - first, record.name);
         return Err(ReplayError::Selection(what));
     }
+    read_bytes(trace, snapshot, buffer, first, end)
+}
+
+/// Bytes `first..end` of a buffer at a snapshot, of whatever number; fewer where the buffer ends. `None` where the
+/// snapshot does not cover the buffer. Memory is taken as chunks are found, not for what a trace claims.
+///
+/// # Errors
+/// [`ReplayError::Read`].
+pub(crate) fn read_bytes(
+    trace: &Trace,
+    snapshot: SnapshotId,
+    buffer: BufferId,
+    first: u64,
+    end: u64,
+) -> Result<Option<Vec<u8>>, ReplayError> {
     if !trace.covers(snapshot, buffer)? {
         return Ok(None);
+    }
+    let Some(record) = trace.buffer(buffer) else { return Ok(None) };
+    let end = end.min(record.bytes);
+    if (first, end) == (0, record.bytes) && end <= MAX_READ_BYTES {
+        return Ok(trace.read_buffer(snapshot, buffer)?);
     }
     let mut bytes = Vec::new();
     let chunk_bytes = u64::from(record.chunk_bytes.max(1));
@@ -55,5 +76,5 @@ pub fn read_elements(
 /// [`ReplayError::Place`] where there is no such step.
 pub fn snapshot_at(trace: &Trace, at: crate::At, point: &str) -> Result<Option<SnapshotId>, ReplayError> {
     let step = crate::at::find(trace, at)?;
-    Ok(step.points.iter().find(|p| p.point == point).map(|p| p.snapshot))
+    Ok(called(&step.points, point).map(|p| p.snapshot))
 }

@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use serde::Serialize;
-use twinstep_traces::{BufferRecord, SnapshotId, StepRecord, Trace};
+use twinstep_traces::{BufferRecord, DType, SnapshotId, StepRecord, Trace};
 
 use crate::ReplayError;
-use crate::number::Number;
+use crate::figure::Figure;
 use crate::selection::resolve_at;
 use crate::value::Value;
 
@@ -79,7 +79,7 @@ impl StatisticOf {
         step: &StepRecord,
         snapshot: SnapshotId,
         row: u32,
-    ) -> Result<Option<Number>, ReplayError> {
+    ) -> Result<Option<Figure>, ReplayError> {
         let id = resolve_at(trace, step, Some(snapshot), &self.buffer)?;
         let Some(buffer) = trace.buffer(id) else { return Ok(None) };
         let Some(bytes) = trace.read_buffer(snapshot, id)? else { return Ok(None) };
@@ -89,14 +89,52 @@ impl StatisticOf {
         } else {
             &bytes[..]
         };
-        let values = || Value::all(buffer.dtype, part).map(Value::to_f64);
-        let count = values().count() as f64;
-        Ok(Some(Number(match self.statistic {
-            Statistic::Mean => values().sum::<f64>() / count,
-            Statistic::Min => values().fold(f64::INFINITY, f64::min),
-            Statistic::Max => values().fold(f64::NEG_INFINITY, f64::max),
-            Statistic::Rms => (values().map(|v| v * v).sum::<f64>() / count).sqrt(),
-            Statistic::Nonfinite => values().filter(|v| !v.is_finite()).count() as f64,
-        })))
+        Ok(Some(self.statistic.of(buffer.dtype, part)))
+    }
+}
+
+impl Statistic {
+    /// Of elements. Least and greatest of integers are exact; NaN is neither. Of nothing the least is infinity and
+    /// the greatest its negative, mean and root mean square are NaN.
+    fn of(self, dtype: DType, bytes: &[u8]) -> Figure {
+        let elements = || Value::all(dtype, bytes);
+        let values = || elements().map(Value::to_f64);
+        let integers = || elements().filter_map(Value::to_integer);
+        let count = elements().count() as f64;
+        let exact = |integer: Option<i128>, float: f64| integer.map_or(Figure::Float(float), Figure::Integer);
+        match self {
+            Statistic::Mean => Figure::Float(values().sum::<f64>() / count),
+            Statistic::Min => exact(integers().min(), values().fold(f64::INFINITY, f64::min)),
+            Statistic::Max => exact(integers().max(), values().fold(f64::NEG_INFINITY, f64::max)),
+            Statistic::Rms => Figure::Float((values().map(|v| v * v).sum::<f64>() / count).sqrt()),
+            Statistic::Nonfinite => Figure::Integer(values().filter(|v| !v.is_finite()).count() as i128),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_greatest_of_large_integers_is_one_of_them() {
+        let list = [9_097_545_891_787_275_441i64, 9_097_545_891_787_275_264, -1];
+        let bytes: Vec<u8> = list.iter().flat_map(|n| n.to_le_bytes()).collect();
+        assert_eq!(Statistic::Max.of(DType::I64, &bytes), Figure::Integer(list[0].into()));
+        assert_eq!(Statistic::Min.of(DType::I64, &bytes), Figure::Integer(-1));
+        let greatest = Statistic::Max.of(DType::U64, &bytes);
+        assert_eq!(greatest, Figure::Integer(u64::MAX.into()));
+    }
+
+    proptest! {
+        #[test]
+        fn least_and_greatest_are_exact(list in proptest::collection::vec(any::<i64>(), 1..20)) {
+            let bytes: Vec<u8> = list.iter().flat_map(|n| n.to_le_bytes()).collect();
+            let (min, max) = (*list.iter().min().unwrap(), *list.iter().max().unwrap());
+            prop_assert_eq!(Statistic::Min.of(DType::I64, &bytes), Figure::Integer(min.into()));
+            prop_assert_eq!(Statistic::Max.of(DType::I64, &bytes), Figure::Integer(max.into()));
+        }
     }
 }

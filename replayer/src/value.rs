@@ -94,6 +94,24 @@ impl Value {
         }
     }
 
+    /// An integer, exactly, `Bool` as 0 or 1; `None` for floats.
+    pub fn to_integer(self) -> Option<i128> {
+        match self.dtype {
+            DType::Bool => Some(i128::from(self.bits != 0)),
+            dtype => (!is_float(dtype)).then(|| self.ordinal()),
+        }
+    }
+
+    /// As [`Value`] is shown, but that a NaN tells its bits: `NaN (0x7fc00001)`. Two values of a type that differ are
+    /// never told alike.
+    pub fn told(self) -> String {
+        if is_float(self.dtype) && self.as_f32().is_nan() {
+            let digits = 2 * self.dtype.size() as usize;
+            return format!("{self} (0x{:0digits$x})", self.bits);
+        }
+        self.to_string()
+    }
+
     /// A float value, widened exactly; an integer is not one and gives NaN.
     fn as_f32(self) -> f32 {
         match self.dtype {
@@ -333,6 +351,23 @@ mod tests {
         #[test]
         fn any_text_is_a_value_or_an_error(text in ".{0,40}", dtype in 0..DType::ALL.len()) {
             let _ = Value::parse(DType::ALL[dtype], &text);
+        }
+
+        #[test]
+        fn values_that_differ_are_not_told_alike(x: u64, flip in 0u32..64, dtype in 0..DType::ALL.len()) {
+            let dtype = DType::ALL[dtype];
+            let of = |bits: u64| {
+                Value::from_bytes(dtype, &bits.to_le_bytes()[..dtype.size() as usize]).unwrap()
+            };
+            let (a, b) = (of(x), of(x ^ 1 << (u64::from(flip) % (8 * dtype.size()))));
+            prop_assert_ne!(a.told(), b.told());
+        }
+
+        #[test]
+        fn nan_tells_its_bits(payload in 1u32..0x80_0000, negative: bool) {
+            let bits = 0x7f80_0000 | payload | u32::from(negative) << 31;
+            let value = Value::from_bytes(DType::F32, &bits.to_le_bytes()).unwrap();
+            prop_assert_eq!(value.told(), format!("NaN (0x{bits:08x})"));
         }
 
         #[test]

@@ -118,6 +118,16 @@ fn texts_and_options() {
 }
 
 #[test]
+fn a_program_that_cannot_be_attached_to_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = twinstep(folder.path(), &["doctor", "--program", "nosuch", "--json"]).expect(1).json();
+    assert_eq!(json["attach"]["program"], false);
+    let text = twinstep(folder.path(), &["doctor", "--program", "nosuch"]).expect(1).stdout;
+    assert!(text.contains("there is no program `nosuch`"), "{text}");
+    twinstep(folder.path(), &["doctor"]).expect(0);
+}
+
+#[test]
 fn cuda_without_a_driver() {
     let folder = tempfile::tempdir().unwrap();
     let doctor = twinstep(folder.path(), &["doctor", "--json"]).expect(0).json();

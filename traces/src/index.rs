@@ -3,6 +3,8 @@
 //! While recording and during recovery they are vectors ([`Tables`]). A clean close writes them
 //! behind the last commit, and a reader then looks them up in the mapped file ([`Index`]).
 
+use std::sync::OnceLock;
+
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -118,8 +120,10 @@ impl Tables {
 /// A table to look things up in.
 #[derive(Debug)]
 pub(crate) enum Table<T> {
-    /// In the file. The range was checked against the file's length when the index was opened.
-    Mapped { offset: u64, count: u64 },
+    /// In the file: a frame that lies inside it, and whose checksum is computed when the table is first
+    /// used. So opening costs the same whatever the size of the tables, and no entry of a damaged one is
+    /// ever handed out.
+    Mapped { frame: Frame, count: u64, whole: OnceLock<bool> },
     /// In memory, after recovery.
     Owned(Vec<T>),
 }
@@ -132,18 +136,38 @@ impl<T: Entry> Table<T> {
         }
     }
 
-    /// All entries; of a mapped table only those pages are read that the caller looks at.
+    /// All entries, once the checksum of a mapped table has been found right.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] at the table's frame where it is wrong.
     pub(crate) fn entries<'a>(&'a self, image: &'a Image) -> Result<&'a [T], ReadError> {
+        self.check(image)?;
+        self.stored(image)
+    }
+
+    /// All entries as they are stored, right or wrong: for whoever checks them himself.
+    pub(crate) fn stored<'a>(&'a self, image: &'a Image) -> Result<&'a [T], ReadError> {
         match self {
             Table::Owned(entries) => Ok(entries),
-            Table::Mapped { offset, count } => {
-                let bytes = image.slice(*offset, count.saturating_mul(size_of::<T>() as u64))?;
+            Table::Mapped { frame, .. } => {
+                let bytes = frame.payload(image)?;
                 <[T]>::ref_from_bytes(bytes).map_err(|_| ReadError::Damaged {
-                    offset: *offset,
+                    offset: frame.payload_offset(),
                     what: format!("{} bytes are no whole number of table entries", bytes.len()),
                 })
             }
         }
+    }
+
+    fn check(&self, image: &Image) -> Result<(), ReadError> {
+        let Table::Mapped { frame, whole, .. } = self else { return Ok(()) };
+        if whole.get() == Some(&true) {
+            return Ok(());
+        }
+        // What failed to be read is not remembered: it says nothing of the bytes.
+        let result = frame.check_crc(frame.payload(image)?);
+        let _ = whole.set(result.is_ok());
+        result
     }
 
     /// Entry `index`, of `what` in messages.
@@ -152,9 +176,10 @@ impl<T: Entry> Table<T> {
         if index >= count {
             return Err(ReadError::OutOfRange { what, index, count });
         }
+        self.check(image)?;
         match self {
             Table::Owned(entries) => Ok(entries[index as usize]),
-            Table::Mapped { offset, .. } => image.get(offset + index * size_of::<T>() as u64),
+            Table::Mapped { frame, .. } => image.get(frame.payload_offset() + index * size_of::<T>() as u64),
         }
     }
 }
@@ -248,6 +273,6 @@ impl Region<'_> {
             && frame.kind() == kind::INDEX
             && listed.entry_bytes.get() as usize == size_of::<T>()
             && count.checked_mul(size_of::<T>() as u64) == Some(frame.header.length.get());
-        fits.then(|| Table::Mapped { offset: frame.payload_offset(), count })
+        fits.then(|| Table::Mapped { frame, count, whole: OnceLock::new() })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -38,6 +38,8 @@ pub struct Trace {
     graphs: Vec<GraphRecord>,
     requests: Vec<RequestRecord>,
     programs: Mutex<HashMap<ProgramId, Arc<Program>>>,
+    /// A bit for each snapshot whose checksum was found right.
+    snapshots_whole: Vec<AtomicU64>,
     /// Step records read so far: see [`STEPS_HELD`].
     steps_read: AtomicU32,
 }
@@ -97,8 +99,21 @@ impl Trace {
             return Err(wrong(format!("graph {} stands where {due} is due", graphs[due].id.0)));
         }
         let run = runs.remove(0);
-        let (programs, steps_read) = (Mutex::default(), AtomicU32::new(0));
-        Ok(Self { index, committed, complete, run, buffers, graphs, requests, programs, steps_read, image })
+        let mut snapshots_whole = Vec::new();
+        snapshots_whole.resize_with(index.snapshots.len().div_ceil(64) as usize, AtomicU64::default);
+        Ok(Self {
+            index,
+            committed,
+            complete,
+            run,
+            buffers,
+            graphs,
+            requests,
+            programs: Mutex::default(),
+            snapshots_whole,
+            steps_read: AtomicU32::new(0),
+            image,
+        })
     }
 
     /// Whether the recording was closed cleanly; otherwise this is its state at the last commit.
@@ -388,8 +403,8 @@ impl Trace {
         self.buffer(id).ok_or(ReadError::OutOfRange { what: "buffer", index, count })
     }
 
-    /// A snapshot's payload, whose checksum only [`Trace::verify`] looks at: it is consulted for
-    /// every chunk that is read, and a first snapshot can be long.
+    /// A snapshot's payload. Its checksum is computed the first time: it is consulted for every chunk that is
+    /// read, and a first snapshot can be long.
     fn snapshot(&self, id: SnapshotId) -> Result<Snapshot<'_>, ReadError> {
         let offset = self.index.snapshots.entry(&self.image, "snapshot", u64::from(id.0))?.get();
         let frame = Frame::read(&self.image, offset, self.committed)?;
@@ -397,7 +412,16 @@ impl Trace {
         if frame.kind() != kind::SNAPSHOT {
             return Err(damaged(format!("snapshot {} is expected here", id.0)));
         }
-        let snapshot = Snapshot::parse(frame.payload(&self.image)?).map_err(damaged)?;
+        let payload = frame.payload(&self.image)?;
+        let (word, bit) = (id.0 as usize / 64, 1u64 << (id.0 % 64));
+        let whole = self.snapshots_whole.get(word);
+        if whole.is_none_or(|whole| whole.load(Ordering::Relaxed) & bit == 0) {
+            frame.check_crc(payload)?;
+            if let Some(whole) = whole {
+                whole.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        let snapshot = Snapshot::parse(payload).map_err(damaged)?;
         if snapshot.id != id.0 {
             return Err(damaged(format!("snapshot {} is expected here, this is {}", id.0, snapshot.id)));
         }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use twinstep_replayer::{
-    At, DiffReport, FirstDifference, StatisticOf, StepDiff, StepState, diff_with, is_foreign, print_command,
-    rank,
+    At, DiffReport, Figure, FirstDifference, StatisticOf, StepDiff, StepState, diff_with, is_foreign,
+    print_command, rank,
 };
 
 use crate::failure::Failure;
@@ -155,9 +155,8 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
         }
         let mut line = format!("{:>9}  {:<wide$}", place(step), word(step.state));
         for stat in &step.stats {
-            let number =
-                |n: &Option<twinstep_replayer::Number>| n.map_or("-".to_owned(), |n| format!("{n:.4}"));
-            line += &format!("  {:>14}  {:>14}", number(&stat.a), number(&stat.b));
+            let [a, b] = Figure::pair(stat.a, stat.b);
+            line += &format!("  {a:>14}  {b:>14}");
         }
         lines.push(with_names(&line, &step.differing, width));
     }

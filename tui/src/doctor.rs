@@ -35,6 +35,9 @@ struct Report {
 #[derive(Serialize)]
 struct Attach {
     available: bool,
+    /// Whether the program that was asked about can be attached to, by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<bool>,
     /// What is there, and for what is not what to do: a line each.
     lines: Vec<String>,
 }
@@ -76,7 +79,7 @@ const OLDEST_DRIVER: u32 = 12000;
 const TELLS_PARAMETERS: u32 = 12040;
 
 fn attaching(wanted: Option<&OsString>) -> Attach {
-    let mut report = Attach { available: true, lines: Vec::new() };
+    let mut report = Attach { available: true, program: wanted.map(|_| true), lines: Vec::new() };
     let told = |failure: &Failure| match &failure.hint {
         Some(hint) => format!("{}; {hint}", failure.message),
         None => failure.message.clone(),
@@ -129,6 +132,7 @@ fn attaching(wanted: Option<&OsString>) -> Attach {
             Ok(()) => report.lines.push(format!("{} can be attached to", wanted.to_string_lossy())),
             Err(failure) => {
                 report.available = false;
+                report.program = Some(false);
                 report.lines.push(told(&failure));
             }
         }
@@ -179,5 +183,6 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     }
     out.document(&report)?;
     let wrong = [&report.cpu, &report.cuda].iter().any(|d| d.same_bits == Some(false));
-    Ok(if wrong || !report.voice.available { Status::Differs } else { Status::Same })
+    let refused = report.attach.program == Some(false);
+    Ok(if wrong || refused || !report.voice.available { Status::Differs } else { Status::Same })
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use twinstep_replayer::{At, HistoryGroup, HistoryOptions, HistoryReport, HistoryWriter, history};
+use twinstep_replayer::{
+    At, HistoryChange, HistoryGroup, HistoryInput, HistoryOptions, HistoryReport, HistoryWriter, history,
+};
 
 use crate::failure::Failure;
 use crate::output::{Output, Status};
@@ -29,53 +31,76 @@ pub(crate) struct Args {
     limit: usize,
 }
 
-/// The report as lines.
-fn show(report: &HistoryReport) -> Vec<String> {
-    let mut lines =
-        vec![format!("{} at {} of step {}, newest first", report.buffer, report.point, report.at)];
+/// A line of a report and what it speaks of: the command line prints it, the terminal UI goes there.
+pub(crate) struct Told<'a> {
+    pub(crate) text: String,
+    pub(crate) of: Of<'a>,
+}
+
+/// What a line speaks of.
+#[derive(Clone, Copy)]
+pub(crate) enum Of<'a> {
+    Nothing,
+    Writer(&'a HistoryWriter),
+    Input(&'a HistoryWriter, &'a HistoryInput),
+    Change(&'a HistoryChange),
+}
+
+fn told(text: impl Into<String>, of: Of<'_>) -> Told<'_> {
+    Told { text: text.into(), of }
+}
+
+/// Of what and from where the report goes backwards.
+pub(crate) fn headline(report: &HistoryReport) -> String {
+    format!("{} at {} of step {}, newest first", report.buffer, report.point, report.at)
+}
+
+/// The report as lines, below its headline.
+pub(crate) fn lines(report: &HistoryReport) -> Vec<Told<'_>> {
+    let mut lines = Vec::new();
     for group in &report.groups {
-        lines.extend(show_group(group, report.changes.is_some()));
+        group_lines(group, report.changes.is_some(), &mut lines);
     }
     if report.groups_left_out > 0 {
-        lines.push(format!("and {} more ranges: give indices", report.groups_left_out));
+        lines.push(told(format!("and {} more ranges: give indices", report.groups_left_out), Of::Nothing));
     }
     for change in report.changes.iter().flatten() {
-        lines.push(format!(
-            "{} bytes changed between {} and {}",
-            change.bytes_changed, change.after, change.before
-        ));
+        let of = Of::Change(change);
+        let (bytes, after, before) = (change.bytes_changed, &change.after, &change.before);
+        lines.push(told(format!("{bytes} bytes changed between {after} and {before}"), of));
         let ran =
             if change.ran.is_empty() { "nothing that is recorded".to_owned() } else { change.ran.join(", ") };
-        lines.push(format!("  in between ran {ran}"));
-        lines.extend(change.candidates.iter().map(|candidate| format!("    {candidate}")));
+        lines.push(told(format!("  in between ran {ran}"), of));
+        lines.extend(change.candidates.iter().map(|candidate| told(format!("    {candidate}"), of)));
     }
     if report.changes.as_ref().is_some_and(Vec::is_empty) {
-        lines.push("no snapshot shows a change of these bytes".to_owned());
+        lines.push(told("no snapshot shows a change of these bytes", Of::Nothing));
     }
-    for note in &report.not_looked_at {
-        lines.push(format!("not looked at: {note}"));
-    }
+    let notes = report.not_looked_at.iter().map(|note| format!("not looked at: {note}"));
+    lines.extend(notes.map(|text| told(text, Of::Nothing)));
     lines
 }
 
-fn show_group(group: &HistoryGroup, foreign: bool) -> Vec<String> {
+fn group_lines<'a>(group: &'a HistoryGroup, foreign: bool, lines: &mut Vec<Told<'a>>) {
     let ranges: Vec<String> = group.bytes.iter().take(4).map(|[a, b]| format!("{a}..{b}")).collect();
     let more = if group.bytes.len() > 4 { ", ..." } else { "" };
-    let mut lines = vec![format!("bytes {}{more}", ranges.join(", "))];
+    lines.push(told(format!("bytes {}{more}", ranges.join(", ")), Of::Nothing));
     if group.writers.is_empty() {
-        lines.push("  nothing in the log wrote it: the trace does not show its allocation".to_owned());
+        let text = "  nothing in the log wrote it: the trace does not show its allocation";
+        lines.push(told(text, Of::Nothing));
     }
     for (i, writer) in group.writers.iter().enumerate() {
-        lines.push(format!("  {:<9} {}", writer.at, what(writer, i == 0, foreign)));
+        let text = format!("  {:<9} {}", writer.at, what(writer, i == 0, foreign));
+        lines.push(told(text, Of::Writer(writer)));
         for input in &writer.inputs {
             let writers = input.writers.join(", ");
-            lines.push(format!("  {:<9}   {:<16} {:<22} {writers}", "", input.operand, input.buffer));
+            let text = format!("  {:<9}   {:<16} {:<22} {writers}", "", input.operand, input.buffer);
+            lines.push(told(text, Of::Input(writer, input)));
         }
     }
     if group.more {
-        lines.push("  and earlier ones: --limit N shows more".to_owned());
+        lines.push(told("  and earlier ones: --limit N shows more", Of::Nothing));
     }
-    lines
 }
 
 fn what(writer: &HistoryWriter, newest: bool, foreign: bool) -> String {
@@ -107,8 +132,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     let at: At = args.at.parse().map_err(|e| failed(&e))?;
     let options = HistoryOptions { after: args.after, limit: args.limit };
     let report = history(&open(&args.trace)?, &args.buffer, at, options).map_err(|e| failed(&e))?;
-    for line in show(&report) {
-        out.line(line)?;
+    out.line(headline(&report))?;
+    for line in lines(&report) {
+        out.line(line.text)?;
     }
     out.document(&report)?;
     Ok(Status::Same)

@@ -1,7 +1,7 @@
 //! Standard output: text for people, or one JSON document for programs.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
@@ -53,13 +53,27 @@ impl Output {
         if !self.json {
             return Ok(());
         }
-        let text = serde_json::to_string_pretty(document).map_err(|e| Failure::new("output", e))?;
-        emit(&format!("{text}\n"))
+        // Written as it is made: values of a large buffer are many times as long as the buffer.
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        let written = serde_json::to_writer_pretty(&mut stdout, document);
+        if let Err(error) = &written
+            && !error.is_io()
+        {
+            return Err(Failure::new("output", error));
+        }
+        let end =
+            written.map_err(io::Error::from).and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush());
+        ended(end)
     }
 }
 
 fn emit(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+    let mut stdout = io::stdout().lock();
+    ended(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+fn ended(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
         Ok(()) => Ok(()),
         // The reader has seen enough (`| head`): a quiet end.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),

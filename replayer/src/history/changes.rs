@@ -6,6 +6,7 @@ use twinstep_traces::{BufferId, Item, Trace, ViewRecord};
 
 use super::{HistoryChange, HistoryOptions, runs};
 use crate::ReplayError;
+use crate::at::place;
 use crate::between::{Intervals, Ran, describe_all};
 use crate::kernel_name::short;
 use crate::selection::Selection;
@@ -50,6 +51,7 @@ pub(super) fn of(
         found.push_back(HistoryChange {
             after: from.name(),
             before: between.to.name(),
+            step: place(&trace.step(between.to.index)?),
             bytes_changed,
             ran: describe_all(trace, ran.iter().copied())?,
             candidates: candidates(trace, selection.buffer, &ran)?,

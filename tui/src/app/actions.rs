@@ -5,7 +5,7 @@ use twinstep_replayer::{At, BesideBuffer};
 use twinstep_traces::Role;
 
 use super::Effect;
-use super::findings::Jump;
+use super::findings::{Findings, Jump};
 use super::keys::{Action, View};
 use super::patches;
 use super::state::{App, Difference, Mode, Overlay, Pane, Prompt, index_of};
@@ -56,15 +56,13 @@ pub(crate) fn perform(app: &mut App, action: Action, effects: &mut Vec<Effect>) 
         Action::NextDivergence => diverging(app, true),
         Action::PreviousDivergence => diverging(app, false),
         Action::FirstDivergence => match app.first.clone() {
-            Some((at, _, _)) => go_to(app, at),
+            Some(first) => go_to(app, first.at),
             None => app.say("no difference has been found"),
         },
         Action::SearchNext | Action::SearchPrevious => search(app, action == Action::SearchNext),
         Action::ZoomIn => app.zoom = (app.zoom + 1).min(20),
         Action::ZoomOut => app.zoom = app.zoom.saturating_sub(1),
-        Action::BeforeAfter => {
-            app.point = if app.point == Point::Before { Point::After } else { Point::Before };
-        }
+        Action::BeforeAfter => app.point = next_point(app),
         Action::SwapSide => {
             app.side = app.side.other();
             app.say(format!("run {} is looked at and patched", app.side.name()));
@@ -151,9 +149,25 @@ pub(crate) fn show(app: &mut App, view: View) {
     app.back.push(app.view);
     app.view = view;
     app.moved = true;
-    if matches!(view, View::Explain | View::History) {
-        app.evidence = 0;
+    match view {
+        View::Explain => app.evidence = 0,
+        View::History => app.evidence = app.history.as_ref().map_or(0, Findings::first_place),
+        _ => {}
     }
+}
+
+/// Before the step, at each recorded point inside it that holds the buffer, after it, and so on.
+fn next_point(app: &App) -> Point {
+    let points = match app.view {
+        View::Kv => &[][..],
+        _ => app.subject().map_or(&[][..], |buffer| &buffer.points),
+    };
+    let from = match app.point {
+        Point::Before => 0,
+        Point::Inside(n) => n + 1,
+        Point::Node(_) | Point::After => return Point::Before,
+    };
+    points.iter().find(|&&n| n >= from).map_or(Point::After, |&n| Point::Inside(n))
 }
 
 /// Takes the buffer under the step's cursor as the one whose values are shown.
@@ -230,7 +244,7 @@ fn move_by(app: &mut App, down: i64, right: i64) {
         }
         View::Step => match app.step.pane {
             Pane::Buffers => app.step.row = shift(app.step.row, down, app.buffers().len()),
-            Pane::Launches => app.step.launch = shift(app.step.launch, down, app.launches()),
+            Pane::Launches => app.step.launch = shift(app.step.launch, down, app.launch_lines()),
         },
         View::Values => super::values::move_by(app, down, right),
         View::Codes => {
@@ -267,7 +281,12 @@ fn enter(app: &mut App) {
             if app.step.pane == Pane::Launches {
                 // The launch's output, as it is right after it.
                 let launch = app.beside().and_then(|b| b.launches.get(app.step.launch)).cloned();
-                let Some(launch) = launch else { return };
+                let Some(launch) = launch else {
+                    app.say(
+                        "what another engine ran cannot be looked into: its buffers are in the other pane",
+                    );
+                    return;
+                };
                 let id_a = launch.a.as_ref().and_then(|l| l.writes.first().copied());
                 let id_b = launch.b.as_ref().and_then(|l| l.writes.first().copied());
                 let written = app.beside().and_then(|beside| {
@@ -367,7 +386,7 @@ fn into(app: &mut App) {
     }
     let launches = app.launches();
     let next = match app.point {
-        Point::Before => 1,
+        Point::Before | Point::Inside(_) => 1,
         Point::Node(n) => n + 1,
         Point::After if app.step.pane == Pane::Launches && app.view == View::Step => app.step.launch + 1,
         Point::After => 1,
@@ -396,7 +415,7 @@ fn into_back(app: &mut App) {
             return;
         }
         Point::Node(n) if n > 1 => Point::Node(n - 1),
-        Point::Node(_) => Point::Before,
+        Point::Node(_) | Point::Inside(_) => Point::Before,
         Point::After => Point::Node(app.launches().max(1)),
     };
     if let Point::Node(n) = app.point {

@@ -50,7 +50,8 @@ fn with_argument(app: &mut App, word: &str, rest: &str, effects: &mut Vec<Effect
     true
 }
 
-/// Shows `hidden`, `hidden[0,17]`, `hidden@1`, optionally followed by `--at 2` and `--after`.
+/// Shows `hidden`, `hidden[0,17]`, `hidden@1`, optionally followed by `--at 2` and `--after` or
+/// `--point layer.0.after`.
 fn print(app: &mut App, text: &str) {
     let mut words = text.split_whitespace();
     let Some(what) = words.next() else { return };
@@ -59,6 +60,11 @@ fn print(app: &mut App, text: &str) {
             "--at" => go_to_text(app, words.next().unwrap_or("")),
             "--after" => app.point = super::work::Point::After,
             "--before" => app.point = super::work::Point::Before,
+            "--point" => match words.next() {
+                Some("step.before") => app.point = super::work::Point::Before,
+                Some("step.after") => app.point = super::work::Point::After,
+                name => app.values.wanted_point = name.map(str::to_owned),
+            },
             _ => {
                 app.complain(format!("`{word}` is not understood here: print hidden[0,17] --at 2 --after"));
                 return;

@@ -9,7 +9,7 @@ mod values;
 
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Rect, Size};
 use ratatui::style::Style;
 
 use super::areas::{self, Areas};
@@ -18,9 +18,15 @@ use super::state::App;
 use super::update::is_long;
 use super::work::{Kind, Point, Side};
 
+/// Instead of what belongs to a step.
+const NO_STEPS: &str = "the trace has no steps";
+
 /// Draws a frame.
 pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
-    let areas = Areas::of(app.size);
+    // The screen may have become smaller, and that not been told yet.
+    let screen = frame.area().as_size();
+    let (width, height) = (app.size.width.min(screen.width), app.size.height.min(screen.height));
+    let areas = Areas::of(Size::new(width, height));
     let buf = frame.buffer_mut();
     title(app, areas.title, buf);
     verdict(app, areas.verdict, buf);
@@ -41,7 +47,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     overlay::draw(app, &areas, buf);
 }
 
-/// A pen on one line of an area: what does not fit is cut.
+/// A pen on one line of an area: what does not fit, in the area or on the screen, is cut.
 pub(crate) struct Pen<'a> {
     buf: &'a mut Buffer,
     area: Rect,
@@ -52,7 +58,9 @@ pub(crate) struct Pen<'a> {
 impl<'a> Pen<'a> {
     /// At the start of line `y` of an area; beyond its last line nothing is drawn.
     pub(crate) fn at(buf: &'a mut Buffer, area: Rect, y: u16) -> Pen<'a> {
-        Pen { buf, area, x: area.x, y: area.y.saturating_add(y) }
+        let (x, y) = (area.x, area.y.saturating_add(y));
+        let area = area.intersection(buf.area);
+        Pen { buf, area, x, y }
     }
 
     fn left(&self) -> u16 {
@@ -205,6 +213,7 @@ fn place(app: &App) -> String {
     let Some(at) = app.at() else { return String::new() };
     let point = match app.point {
         Point::Before => "before".to_owned(),
+        Point::Inside(_) => app.inside().map_or(String::new(), crate::failure::escape),
         Point::After => "after".to_owned(),
         Point::Node(n) => format!("after {n} of {} launches", app.launches()),
     };

@@ -6,6 +6,7 @@ use twinstep_traces::{StepKind, Trace};
 
 use super::work::Side;
 use crate::failure::escape;
+use crate::history::{self, Of};
 
 /// A line and the place it speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,11 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    /// The first line that speaks of a place, where the cursor begins.
+    pub(crate) fn first_place(&self) -> usize {
+        self.lines.iter().position(|line| line.jump.is_some()).unwrap_or(0)
+    }
+
     /// Takes jumps to where places of run B are shown.
     pub(crate) fn show(&mut self, twins: &Twins) {
         for jump in self.lines.iter_mut().filter_map(|line| line.jump.as_mut()) {
@@ -155,50 +161,23 @@ pub(crate) fn of_check(
     Findings { headline, good: lines.is_empty(), lines }
 }
 
-/// The writers of an element, newest first, and what they read.
+/// The writers of an element, newest first, and what they read: the lines of `twinstep history`.
 pub(crate) fn of_history(report: &HistoryReport, run: Side, trace: &Trace) -> Findings {
-    let mut lines = Vec::new();
-    for group in &report.groups {
-        if report.groups.len() > 1 {
-            let ranges: Vec<String> = group.bytes.iter().take(4).map(|[a, b]| format!("{a}..{b}")).collect();
-            lines.push(plain(format!("bytes {}", ranges.join(", "))));
-        }
-        for writer in &group.writers {
-            let jump = place(writer, run, trace);
-            lines.push(Line {
-                text: escape(&format!("{:<9} {}", writer.at, what(writer))),
-                jump: jump.clone(),
-            });
-            for input in &writer.inputs {
+    let line = |told: history::Told<'_>| {
+        let jump = match told.of {
+            Of::Nothing => None,
+            Of::Writer(writer) => place(writer, run, trace),
+            Of::Input(writer, input) => {
                 let element = element(trace, &input.buffer, input.bytes[0]);
-                let jump = jump.clone().map(|j| Jump {
-                    buffer: Some(input.buffer.clone()),
-                    element,
-                    launch: None,
-                    ..j
-                });
-                let text = format!(
-                    "            reads {:<14} {:<20} {}",
-                    input.operand,
-                    input.buffer,
-                    input.writers.join(", ")
-                );
-                lines.push(Line { text: escape(&text), jump });
+                let buffer = Some(input.buffer.clone());
+                place(writer, run, trace).map(|jump| Jump { buffer, element, launch: None, ..jump })
             }
-        }
-        if group.more {
-            lines.push(plain("and earlier ones".to_owned()));
-        }
-    }
-    lines.extend(report.not_looked_at.iter().map(|note| plain(format!("not looked at: {note}"))));
-    let headline = format!(
-        "writers of {} at {} of step {} in {}, newest first",
-        report.buffer,
-        report.point,
-        report.at,
-        run.name()
-    );
-    Findings { headline, good: true, lines }
+            Of::Change(change) => change.step.map(|at| Jump { at: Some(at), ..Jump::default() }),
+        };
+        Line { text: escape(&told.text), jump }
+    };
+    let headline = format!("writers of {}, run {}", history::headline(report), run.name());
+    Findings { headline, good: true, lines: history::lines(report).into_iter().map(line).collect() }
 }
 
 fn element(trace: &Trace, name: &str, byte: u64) -> u64 {
@@ -214,24 +193,4 @@ fn place(writer: &HistoryWriter, run: Side, trace: &Trace) -> Option<Jump> {
         element: element(trace, &writer.buffer, writer.bytes[0]),
         launch: writer.launch.map(|n| (run, n as usize)),
     })
-}
-
-fn what(writer: &HistoryWriter) -> String {
-    let [start, end] = writer.bytes;
-    let verb = if writer.may { "may write" } else { "writes" };
-    let bytes = format!("{verb} {} bytes {start}..{end}", writer.buffer);
-    match writer.what {
-        "allocation" => format!("{} allocated, filled with 0xA5", writer.buffer),
-        "weights" => format!("{} allocated with its weights", writer.buffer),
-        "host-write" => {
-            let values: Vec<String> = writer.values.iter().map(ToString::to_string).collect();
-            format!("host write of {} bytes {start}..{end}: {}", writer.buffer, values.join(" "))
-        }
-        "launch" | "node" => {
-            let number = writer.launch.map_or(String::new(), |n| format!("launch {n} "));
-            let graph = writer.graph.map_or(String::new(), |g| format!(" (graph {g})"));
-            format!("{number}{}{graph} {bytes}", writer.name)
-        }
-        _ => format!("a kernel or copy of another engine {bytes}"),
-    }
 }

@@ -254,7 +254,7 @@ bindings! {
     [C('+')] ZoomIn, "zoom-in", "fewer steps a column", "zoom", [Timeline] Always;
     [C('-')] ZoomOut, "zoom-out", "more steps a column", "", [Timeline] Always;
     [Key::Tab] NextPane, "pane", "the other pane", "pane", [Step] Always;
-    [C('b')] BeforeAfter, "before-after", "before or after the step", "before/after", [Step, Values, Kv] Always;
+    [C('b')] BeforeAfter, "before-after", "before the step, after it, at recorded points between", "before/after", [Step, Values, Kv] Always;
     [C('x')] SwapSide, "side", "look at (and patch) the other run", "A/B", [Step, Values, Patch] Always;
     [C('r')] FilterRole, "role", "only buffers of one role", "role", [Step] Always;
     [C('t')] FilterState, "differing", "only what differs, or all", "differing", [Step] Always;

@@ -64,6 +64,7 @@ fn window(app: &App) -> Option<(String, Job)> {
     let outcome_key = outcome.map(|o| (o.side, o.patches.clone(), std::sync::Arc::as_ptr(&o.memory)));
     let key = format!("{at} {:?} {ids:?} {start} {outcome_key:?}", app.point);
     let outcome = outcome.map(|o| (o.side, std::sync::Arc::clone(&o.memory)));
-    let window = Window { at, point: app.point, ids, start, count: WINDOW, memory, outcome };
+    let name = app.inside().unwrap_or_default().to_owned();
+    let window = Window { at, point: app.point, name, ids, start, count: WINDOW, memory, outcome };
     Some((key, Job::Read(window)))
 }

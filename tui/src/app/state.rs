@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ratatui::layout::Size;
 use tui_input::Input;
-use twinstep_replayer::{At, Beside, BesideBuffer, CodeGrid, KvMap, Rerun, Sound};
+use twinstep_replayer::{At, Beside, BesideBuffer, CodeGrid, KvMap, LogEntry, Rerun, Sound};
 use twinstep_traces::{BufferRecord, Role};
 
 use super::findings::Findings;
@@ -26,6 +26,16 @@ pub(crate) struct Row {
     /// Buffers that differ, the one written first in front.
     pub(crate) differing: Vec<String>,
     pub(crate) decision: String,
+}
+
+/// The first difference.
+#[derive(Debug, Clone)]
+pub(crate) struct First {
+    pub(crate) at: At,
+    pub(crate) point: String,
+    pub(crate) buffer: String,
+    /// Element, in row-major order.
+    pub(crate) element: u64,
 }
 
 /// Which list of the step has the cursor.
@@ -102,6 +112,8 @@ pub(crate) struct ValuesState {
     pub(crate) cursor: u64,
     /// Element to go to once the buffer's shape is known.
     pub(crate) wanted: Option<Vec<u64>>,
+    /// Point inside the step to go to once the step is read.
+    pub(crate) wanted_point: Option<String>,
     pub(crate) mode: Mode,
     pub(crate) difference: Difference,
     pub(crate) data: Option<Box<Elements>>,
@@ -179,8 +191,7 @@ pub(crate) struct App {
     /// Whether the person has gone anywhere: until then the first divergence is where one is taken.
     pub(crate) moved: bool,
     pub(crate) verdict: Message,
-    /// Step, buffer and element of the first difference.
-    pub(crate) first: Option<(At, String, u64)>,
+    pub(crate) first: Option<First>,
     pub(crate) view: View,
     pub(crate) back: Vec<View>,
     pub(crate) overlay: Option<Overlay>,
@@ -252,6 +263,7 @@ impl App {
                 buffer: None,
                 cursor: 0,
                 wanted: None,
+                wanted_point: None,
                 mode: Mode::List,
                 difference: Difference::Absolute,
                 data: None,
@@ -395,6 +407,25 @@ impl App {
     /// How many launches the step has, both sides aligned.
     pub(crate) fn launches(&self) -> usize {
         self.beside().map_or(0, |b| b.launches.len())
+    }
+
+    /// What ran in the step on the side that is looked at, else on the other, as its log tells: where launches cannot
+    /// be shown.
+    pub(crate) fn logged(&self) -> Option<(Side, &[LogEntry])> {
+        let beside = self.beside().filter(|beside| beside.launches.is_empty())?;
+        let of = |side: Side| beside.logged[side as usize].as_deref().map(|entries| (side, entries));
+        of(self.side).or_else(|| of(self.side.other()))
+    }
+
+    /// Lines of the list of launches.
+    pub(crate) fn launch_lines(&self) -> usize {
+        self.logged().map_or(self.launches(), |(_, entries)| entries.len())
+    }
+
+    /// The name of the point inside the step that is looked at.
+    pub(crate) fn inside(&self) -> Option<&str> {
+        let Point::Inside(n) = self.point else { return None };
+        self.beside()?.points.get(n).map(String::as_str)
     }
 
     /// Launches of each side among the first `shown` aligned ones.

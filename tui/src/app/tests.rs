@@ -1,6 +1,9 @@
 //! The application driven without a terminal: keys in, jobs done at once, screens out.
 
+mod foreign;
+mod readme;
 mod screens;
+mod sizes;
 mod story;
 
 use std::path::{Path, PathBuf};
@@ -33,11 +36,16 @@ fn sample(name: &str) -> PathBuf {
 
 impl Driver {
     fn new(a: &str, b: Option<&str>, size: (u16, u16)) -> Driver {
-        let opened = |name: &str| {
-            // Where the repository lies must not be on a screen.
-            (PathBuf::from(format!("{name}.twin")), Trace::open(&sample(name)).unwrap())
-        };
-        let bench = Bench::new(opened(a), b.map(opened), Weights::new(None));
+        let opened = |name: &str| Trace::open(&sample(name)).unwrap();
+        // Where the repository lies must not be on a screen.
+        let (path_a, path_b) = (format!("{a}.twin"), b.map_or(String::new(), |b| format!("{b}.twin")));
+        Driver::of((&path_a, opened(a)), b.map(|b| (path_b.as_str(), opened(b))), size)
+    }
+
+    /// On traces under names.
+    fn of(a: (&str, Trace), b: Option<(&str, Trace)>, size: (u16, u16)) -> Driver {
+        let named = |(name, trace): (&str, Trace)| (PathBuf::from(name), trace);
+        let bench = Bench::new(named(a), b.map(named), Weights::new(None));
         let theme = Theme::new(Colours::None);
         let app = App::new(bench.runs().unwrap(), Size::new(size.0, size.1), theme);
         let mut driver = Driver { app, bench, left: false };

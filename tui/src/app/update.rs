@@ -15,7 +15,7 @@ use super::command;
 use super::fuzzy;
 use super::keys::{self, Action, BINDINGS, Binding, Key, View};
 use super::needs::needs;
-use super::state::{App, Message, Overlay, Pane, Prompt, top};
+use super::state::{App, First, Message, Overlay, Pane, Prompt, top};
 use super::theme::Heat;
 use super::work::{Job, Kind, Output, Point, Side};
 use super::{Effect, Event};
@@ -92,11 +92,13 @@ fn done(app: &mut App, id: u64, kind: Kind, result: Result<Output, String>) {
         Output::Compare(report) => compared(app, &report),
         Output::Beside(beside) => {
             app.step.beside = Some(beside);
-            let (buffers, launches) = (app.buffers().len(), app.launches());
+            let (buffers, lines) = (app.buffers().len(), app.launch_lines());
             app.step.row = app.step.row.min(buffers.saturating_sub(1));
-            app.step.launch = app.step.launch.min(launches.saturating_sub(1));
-            if let Point::Node(n) = app.point {
-                app.point = Point::Node(n.min(launches));
+            app.step.launch = app.step.launch.min(lines.saturating_sub(1));
+            match app.point {
+                Point::Node(n) => app.point = Point::Node(n.min(app.launches())),
+                Point::Inside(_) if app.inside().is_none() => app.point = Point::After,
+                _ => {}
             }
             first_element(app);
             // Values that were asked for before their step had been read.
@@ -121,8 +123,8 @@ fn done(app: &mut App, id: u64, kind: Kind, result: Result<Output, String>) {
         }
         Output::Watch(None) => app.say("the run ends before any watch or break is met"),
         Output::History(found) => {
+            app.evidence = found.first_place();
             app.history = Some(found);
-            app.evidence = 0;
         }
         Output::Explain(found) => {
             app.explain = Some(found);
@@ -177,7 +179,12 @@ fn compared(app: &mut App, report: &DiffReport) {
                             }))
             });
             let at = place.map(|row| row.at);
-            app.first = at.map(|at| (at, first.buffer.clone(), first.element.flat));
+            app.first = at.map(|at| First {
+                at,
+                point: first.point.clone(),
+                buffer: first.buffer.clone(),
+                element: first.element.flat,
+            });
             let phase = first.phase.map_or(String::new(), |p| format!(" {p},"));
             let place = at.map_or(first.step.to_string(), |at| at.to_string());
             let after = match first.point.as_str() {
@@ -199,9 +206,9 @@ fn compared(app: &mut App, report: &DiffReport) {
         }
     };
     if !app.moved
-        && let Some((at, _, _)) = app.first.clone()
+        && let Some(first) = &app.first
     {
-        app.cursor = app.row_of(at).unwrap_or(app.cursor);
+        app.cursor = app.row_of(first.at).unwrap_or(app.cursor);
     }
 }
 
@@ -209,7 +216,7 @@ fn compared(app: &mut App, report: &DiffReport) {
 pub(crate) fn go_to(app: &mut App, at: twinstep_replayer::At) {
     app.moved = true;
     if let Some(row) = app.row_of(at) {
-        if app.cursor != row && matches!(app.point, Point::Node(_)) {
+        if app.cursor != row && matches!(app.point, Point::Node(_) | Point::Inside(_)) {
             app.point = Point::After;
         }
         app.cursor = row;
@@ -227,6 +234,16 @@ fn find_wanted(app: &mut App) {
         app.step.launch = row.unwrap_or(0);
         app.step.wanted = None;
     }
+    if let Some(beside) = app.beside()
+        && let Some(name) = app.values.wanted_point.clone()
+    {
+        let found = beside.points.iter().position(|point| *point == name);
+        app.values.wanted_point = None;
+        match found {
+            Some(n) => app.point = Point::Inside(n),
+            None => app.complain(format!("this step has no point `{}`", crate::failure::escape(&name))),
+        }
+    }
     let Some(shape) = app.chosen().and_then(|b| b.record()).map(|r| r.shape.clone()) else { return };
     let Some(index) = app.values.wanted.take() else { return };
     let place = |axis: usize| index.get(axis).copied().unwrap_or(0);
@@ -236,13 +253,17 @@ fn find_wanted(app: &mut App) {
 
 /// On the step of the first difference the buffer that differs first is taken, unless one was chosen.
 fn first_element(app: &mut App) {
-    let Some((at, name, flat)) = app.first.clone() else { return };
-    if app.at() != Some(at) || app.values.buffer.is_some() {
+    let Some(first) = app.first.clone() else { return };
+    if app.at() != Some(first.at) || app.values.buffer.is_some() {
         return;
     }
-    let Some(row) = app.buffers().iter().position(|b| b.name() == name) else { return };
+    let Some(row) = app.buffers().iter().position(|b| b.name() == first.buffer) else { return };
     app.step.row = row;
-    app.values.cursor = flat;
+    app.values.cursor = first.element;
+    // Before and after the step the two may be equal.
+    if let Some(n) = app.beside().and_then(|b| b.points.iter().position(|p| *p == first.point)) {
+        app.point = Point::Inside(n);
+    }
 }
 
 fn key_pressed(app: &mut App, key: &KeyEvent, effects: &mut Vec<Effect>) {
@@ -401,9 +422,9 @@ fn clicked(app: &mut App, areas: &Areas, at: Position, effects: &mut Vec<Effect>
                 same
             } else if let Some(line) = parts.launches.and_then(|area| areas::line_at(area, at)) {
                 let height = areas::lines(parts.launches.unwrap_or_default());
-                let row = top(app.step.launch, app.launches(), height) + line;
+                let row = top(app.step.launch, app.launch_lines(), height) + line;
                 app.step.pane = Pane::Launches;
-                app.step.launch = row.min(app.launches().saturating_sub(1));
+                app.step.launch = row.min(app.launch_lines().saturating_sub(1));
                 false
             } else {
                 false

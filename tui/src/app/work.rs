@@ -46,6 +46,8 @@ const WINDOW_BYTES: u64 = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Point {
     Before,
+    /// A recorded point inside the step, by its place among those of the step.
+    Inside(usize),
     /// After as many launches, executed again.
     Node(usize),
     After,
@@ -113,6 +115,8 @@ impl Kind {
 pub(crate) struct Window {
     pub(crate) at: At,
     pub(crate) point: Point,
+    /// Name of a point inside the step.
+    pub(crate) name: String,
     pub(crate) ids: [Option<BufferId>; 2],
     /// First element.
     pub(crate) start: u64,
@@ -490,6 +494,7 @@ impl Bench {
             };
             bytes[i] = match window.point {
                 Point::Before => recorded("step.before")?,
+                Point::Inside(_) => recorded(&window.name)?,
                 Point::After => recorded("step.after")?,
                 Point::Node(_) => {
                     let kept = window.memory[i].as_ref().and_then(|m| m.buffers.get(&id)).map(part);
@@ -507,6 +512,7 @@ impl Bench {
                     (Point::After, true) => "not known after the step: before it (b)",
                     (Point::Before, false) => "not recorded before the step: step into it (s)",
                     (Point::After, false) => "not recorded after the step: step into it (s)",
+                    (Point::Inside(_), _) => "not recorded at this point: at another (b)",
                     (Point::Node(_), _) => "not there",
                 }
                 .to_owned();

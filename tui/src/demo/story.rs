@@ -338,7 +338,7 @@ fn cure(patches: &[String]) -> Vec<String> {
 fn series(report: &DiffReport, request: u32) -> Vec<(Option<f64>, Option<f64>)> {
     let steps = report.steps.iter().filter(|s| s.request == request && s.kind == "step");
     let numbers = steps.filter_map(|s| s.stats.first());
-    numbers.map(|stat| (stat.a.map(|n| n.0), stat.b.map(|n| n.0))).collect()
+    numbers.map(|stat| (stat.a.map(|n| n.to_f64()), stat.b.map(|n| n.to_f64()))).collect()
 }
 
 fn places(report: &DiffReport) -> Places {

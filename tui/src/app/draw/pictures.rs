@@ -4,12 +4,13 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-use super::Pen;
+use super::{NO_STEPS, Pen};
 use crate::app::state::App;
 use crate::app::work::Kind;
 
 fn waiting(app: &App, kind: Kind, area: Rect, buf: &mut Buffer) {
-    let text = app.failed.get(&kind).map_or("reading ...", String::as_str);
+    let waiting = if app.rows.is_empty() { NO_STEPS } else { "reading ..." };
+    let text = app.failed.get(&kind).map_or(waiting, String::as_str);
     Pen::at(buf, area, 0).put(text, app.theme.dim());
 }
 

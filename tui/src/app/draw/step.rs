@@ -3,20 +3,21 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use twinstep_replayer::{BesideBuffer, BesideLaunch, BufferSide, Sameness, Value};
+use twinstep_replayer::{BesideBuffer, BesideLaunch, BufferSide, LogEntry, Sameness, Value};
 use twinstep_traces::DType;
 
-use super::{Pen, cut};
+use super::{NO_STEPS, Pen, cut};
 use crate::app::areas;
 use crate::app::state::{App, Pane, index_of, top};
-use crate::app::work::Point;
+use crate::app::work::{Point, Side};
 use crate::failure::escape;
 
 pub(crate) fn draw(app: &App, body: Rect, buf: &mut Buffer) {
     let parts = areas::step(body, app.step.pane);
     if app.beside().is_none() {
         let failed = app.failed.get(&crate::app::work::Kind::Beside);
-        let text = failed.map_or("reading the step ...", String::as_str);
+        let waiting = if app.rows.is_empty() { NO_STEPS } else { "reading the step ..." };
+        let text = failed.map_or(waiting, String::as_str);
         Pen::at(buf, body, 0).put(text, app.theme.dim());
         return;
     }
@@ -183,6 +184,9 @@ fn generations(buffer: &BesideBuffer) -> String {
 fn launches(app: &App, area: Rect, buf: &mut Buffer) {
     let theme = app.theme;
     let Some(beside) = app.beside() else { return };
+    if let Some((side, entries)) = app.logged() {
+        return logged(app, side, entries, area, buf);
+    }
     let style = if app.step.pane == Pane::Launches { theme.head() } else { theme.dim() };
     let differing =
         beside.launches.iter().filter(|l| !l.differing.is_empty() || l.a.is_none() || l.b.is_none()).count();
@@ -197,6 +201,25 @@ fn launches(app: &App, area: Rect, buf: &mut Buffer) {
     for (i, launch) in beside.launches.iter().enumerate().skip(first).take(height) {
         let y = (i - first) as u16 + 1;
         one_launch(app, i, launch, area, y, buf);
+        if i == app.step.launch && app.step.pane == Pane::Launches {
+            Pen::at(buf, area, y).line(theme.cursor());
+        }
+    }
+}
+
+/// What another engine ran: its log, as `twinstep log` shows it.
+fn logged(app: &App, side: Side, entries: &[LogEntry], area: Rect, buf: &mut Buffer) {
+    let theme = app.theme;
+    let style = if app.step.pane == Pane::Launches { theme.head() } else { theme.dim() };
+    let kernels = entries.iter().filter(|entry| entry.kernel.is_some()).count();
+    let run = if app.pair() { format!(" of {}", side.name()) } else { String::new() };
+    let head = format!("log{run}: {kernels} {}", if kernels == 1 { "kernel" } else { "kernels" });
+    Pen::at(buf, area, 0).put(head, style);
+    let height = areas::lines(area);
+    let first = top(app.step.launch, entries.len(), height);
+    for (i, entry) in entries.iter().enumerate().skip(first).take(height) {
+        let y = (i - first) as u16 + 1;
+        Pen::at(buf, area, y).field(entry.kind, 8, theme.dim()).put(escape(&entry.text), theme.plain());
         if i == app.step.launch && app.step.pane == Pane::Launches {
             Pen::at(buf, area, y).line(theme.cursor());
         }
@@ -336,8 +359,8 @@ fn buffer_detail(app: &App, buffer: &BesideBuffer, area: Rect, buf: &mut Buffer)
         let when = if sample.after { "after" } else { "before" };
         let text = format!(
             "first difference {when} the step: {} in A, {} in B, B - A = {:.4e}{ulps}",
-            a,
-            b,
+            a.told(),
+            b.told(),
             b.to_f64() - a.to_f64()
         );
         Pen::at(buf, area, y).put(cut(&text, usize::from(area.width)), theme.bad());

@@ -6,8 +6,8 @@ use ratatui::style::Style;
 use twinstep_replayer::{BesideBuffer, Value, relative};
 use twinstep_traces::DType;
 
-use super::Pen;
 use super::step::{fit, short};
+use super::{NO_STEPS, Pen};
 use crate::app::axes::axes;
 use crate::app::state::{App, Difference, Mode, index_of, top};
 use crate::app::values::{HEAD, HEX_BYTES, stride};
@@ -23,6 +23,7 @@ pub(crate) fn draw(app: &App, body: Rect, buf: &mut Buffer) {
             Some((name, _)) if app.beside().is_some() => {
                 format!("this step has no buffer `{}`", escape(name))
             }
+            _ if app.rows.is_empty() => NO_STEPS.to_owned(),
             Some(_) => "reading ...".to_owned(),
             None => "no buffer is chosen: 2 shows the step's buffers, Enter takes one".to_owned(),
         };
@@ -58,6 +59,7 @@ fn heading(app: &App, chosen: &BesideBuffer, body: Rect, buf: &mut Buffer) {
     let at = app.at().map_or(String::new(), |at| at.to_string());
     let point = match app.point {
         Point::Before => format!("before step {at}"),
+        Point::Inside(_) => format!("at {} of step {at}", app.inside().map_or(String::new(), escape)),
         Point::After => format!("after step {at}"),
         Point::Node(n) => {
             let label =

@@ -13,7 +13,7 @@ fn it_opens_at_the_first_divergence_with_the_verdict_on_top() {
     let driver = pair();
     let at = driver.app.at().unwrap();
     let first = driver.app.first.clone().unwrap();
-    assert_eq!((first.0, driver.app.view), (at, View::Timeline));
+    assert_eq!((first.at, driver.app.view), (at, View::Timeline));
     driver.shows(&format!("first difference: step {at}"));
 }
 
@@ -284,7 +284,7 @@ fn a_wrong_value_leads_to_who_wrote_it() {
     let mut driver = pair();
     driver.keys("\n/hidden\n\nH");
     driver.shows("writers of hidden@0");
-    let first = driver.app.history.clone().unwrap().lines[0].clone();
+    let first = driver.app.history.clone().unwrap().lines[driver.app.evidence].clone();
     assert!(first.text.contains("final_norm") || first.text.contains("norm"), "{}", first.text);
     driver.keys("\n");
     assert_eq!((driver.app.view, driver.app.at()), (View::Step, first.jump.clone().unwrap().at));
