@@ -202,7 +202,11 @@ impl fmt::Display for FirstDifference {
         if let Some([a, b]) = &self.forms {
             return write!(f, "{} is {a} in A, {b} in B", self.buffer);
         }
-        write!(f, "{}[{}] is {} in A, {} in B", self.buffer, index.join(","), self.a, self.b)
+        let (mut a, mut b) = (self.a.to_string(), self.b.to_string());
+        if a == b {
+            (a, b) = (self.a.told(), self.b.told());
+        }
+        write!(f, "{}[{}] is {a} in A, {b} in B", self.buffer, index.join(","))
     }
 }
 
@@ -488,7 +492,10 @@ fn compare_step(
             let phase = first_writer(step, &writers, id, launched).and_then(|(_, phase)| phase);
             report.first =
                 first_element((a, step, point.snapshot, id), (b, other, twin_id))?.map(|mut first| {
-                    first.point = point.point.clone();
+                    first.point = match key {
+                        (name, 1) => name.to_owned(),
+                        (name, count) => format!("{name}#{count}"),
+                    };
                     first.phase = phase.map(|p| p.name());
                     first.request_b = (twin.request != step.request).then_some(twin.request);
                     first

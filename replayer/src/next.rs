@@ -2,12 +2,15 @@
 
 use crate::at::At;
 
-/// What prints the part of a buffer that an element lies in, around a step. `point` is a snapshot point: what is
-/// not given to the step is looked at after it.
+/// What prints the part of a buffer that an element lies in, at a snapshot point of a step.
 pub fn print_command(trace: &str, buffer: &str, index: &[u64], at: At, point: &str) -> String {
     let row = index.first().map_or(String::new(), |row| format!("[{row}]"));
     let step = at.step.map_or("codec".to_owned(), |step| step.to_string());
-    let after = if point == "step.before" { "" } else { " --after" };
+    let after = match point {
+        "step.before" => String::new(),
+        "step.after" => " --after".to_owned(),
+        point => format!(" --point {}", quoted(point)),
+    };
     let buffer = buffer.replace('\'', r"'\''");
     format!("twinstep print {} '{buffer}{row}' --at {}:{step}{after}", quoted(trace), at.request)
 }

@@ -26,16 +26,17 @@ padded batch, an early return) computes with the last step's value. Only inputs 
 step are expected to change again: a constant, or a block table that changes now and then, is not.
 An input that a captured path never writes at all looks like a constant here; the model's rules tell that.
 
-In a run of another engine a host write is a copy from host memory, and a launch of a graph reads what its nodes
-have the address of. Snapshots must show that the launch was given what the one before it had, though a copy was
-due: values that went on by the same amount at each launch (positions, lengths) are two steps on at the next one, so
-the host had counted on. Where they are one step on, the launch was a dummy run; a table that is copied only where it
-has changed goes on from where it was. Values without a rule (token ids) are judged after 32 launches with a copy, if
-that is the only one without and the host copies what has not changed as well. Launches without a copy must be
-rare. Where several copies lack at one launch, only one that alone stands out is accused: two that are forgotten
-at once are missed. So is one at the last launch of the run or of its graph, and one of a few launches in a long run
-of a batch of one. What may be missing is told under what was not looked at. A step in which the host copies
-nothing at all, though it copied to several places before, is taken for a dummy run.
+In a run of another engine a host write is a copy from host memory, and a launch of a graph reads what its
+nodes have the address of. Snapshots must show that the launch was given what the one before it had, though
+a copy was due: values that went on by the same amount at each launch (positions, lengths) are two steps on
+at the next one, so the host had counted on. Where they are one step on, the launch was a dummy run; a table
+that is copied only where it has changed goes on from where it was. Values without a rule (token ids) are
+judged after 32 launches with a copy, if that is the only one without and the host copies what has not
+changed as well. Launches without a copy must be rare. Where several copies lack at one launch, only one
+that alone stands out is accused: two that are forgotten at once are missed. So is one at the last launch of
+the run or of its graph, and one of a few launches in a long run of a batch of one. What may be missing is
+told under what was not looked at. A step in which the host copies nothing at all, though it copied to
+several places before, is taken for a dummy run.
 
 Seen in: persistent metadata buffers dropped from a decode path (vllm #33638); a plan not made again before
 the graph was launched (alibaba/rtp-llm #378); a host early return under the graph (vllm-omni #4204).

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use twinstep_traces::{BufferId, Item, Trace};
+use twinstep_traces::{BufferId, Item, StepRecord, Trace};
 
 use super::step_of;
 use crate::ReplayError;
 use crate::at::{At, place};
 use crate::between::{Intervals, Ran, describe_all};
-use crate::diff::{DiffReport, snapshot_of};
+use crate::diff::DiffReport;
 use crate::explain::family::Side;
+use crate::points::called;
 
 /// Where the first difference arose.
 #[derive(Debug)]
@@ -48,8 +49,8 @@ impl Located {
         let of_step = |s: &&crate::diff::StepDiff| s.request == at.request && Some(s.step) == at.step;
         let differing = differences.steps.iter().find(of_step).map_or(Vec::new(), |s| s.differing.clone());
         let (ia, ib) = (Intervals::of(a)?, Intervals::of(b)?);
-        let end = |intervals: &Intervals, step| {
-            snapshot_of(step, point).and_then(|s| intervals.ending_at(s)).unwrap_or(0)
+        let end = |intervals: &Intervals, step: &StepRecord| {
+            called(&step.points, point).and_then(|p| intervals.ending_at(p.snapshot)).unwrap_or(0)
         };
         let (end_a, end_b) = (end(&ia, &step), end(&ib, &twin));
         // The newest point before it that both have: of the same step, or the last one of steps before.
