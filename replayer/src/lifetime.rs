@@ -40,7 +40,27 @@ impl Lifetimes {
                 without.insert(program);
             }
         }
+        lifetimes.add_snapshotted(trace)?;
         Ok(lifetimes)
+    }
+
+    /// What a recorder took snapshots of without having told of its allocation was there then.
+    fn add_snapshotted(&mut self, trace: &Trace) -> Result<(), ReplayError> {
+        let all = (0..trace.buffers().len()).map(|id| BufferId(id as u32));
+        let mut untold: BTreeSet<BufferId> = all.filter(|id| !self.allocated.contains_key(id)).collect();
+        for index in 0..trace.step_count() {
+            if untold.is_empty() {
+                break;
+            }
+            for point in &trace.step(index)?.points {
+                for id in trace.covered(point.snapshot)? {
+                    if untold.remove(&id) {
+                        self.allocated.insert(id, index);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a buffer exists when the step begins or is allocated by it.

@@ -3,9 +3,11 @@
 //! A passing file is locked while its process lives, so that the next import can tell what a killed one left
 //! behind. A trace that is replaced keeps a second name until every trace is in place.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -19,6 +21,9 @@ const RANDOM: usize = 6;
 
 /// Times that a passing file is made anew because another import took it for a dead one's.
 const TRIES: usize = 8;
+
+/// How long an import waits for another one that places its traces.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Links that are followed from one to the next, as in the kernels of today.
 const LINKS: usize = 40;
@@ -133,15 +138,7 @@ pub(super) fn place_all(written: Vec<(NamedTempFile, PathBuf)>, force: bool) -> 
         files.push(file);
     }
     // Two imports under one name: each places all of its traces, or puts all back, before the other begins.
-    // The lock goes with the handle. Where folders cannot be locked, nothing is lost but that.
-    let mut folders: Vec<&Path> = places.iter().map(|place| folder_of(&place.real)).collect();
-    folders.sort_unstable();
-    folders.dedup();
-    let _locked: Vec<File> = folders
-        .into_iter()
-        .filter_map(|folder| File::open(folder).ok())
-        .filter(|folder| folder.lock().is_ok())
-        .collect();
+    let _locked = lock_folders(&places);
     let done = replace(&mut places, files, force);
     if let Err(error) = done {
         return Err(restore(places, error));
@@ -151,6 +148,26 @@ pub(super) fn place_all(written: Vec<(NamedTempFile, PathBuf)>, force: bool) -> 
         let _ = File::open(folder_of(&place.real)).and_then(|folder| folder.sync_all());
     }
     Ok(())
+}
+
+/// Locks the folders that traces go to; the locks go with the handles. Renames take no time: whoever holds a lock for
+/// long is no import, and where folders cannot be locked nothing is lost but the order of two at once.
+fn lock_folders(places: &[Placing]) -> Vec<File> {
+    // One folder may be written in two ways, and a second lock of it would wait for the first.
+    let folders: BTreeSet<PathBuf> =
+        places.iter().filter_map(|place| fs::canonicalize(folder_of(&place.real)).ok()).collect();
+    let until = Instant::now() + LOCK_WAIT;
+    let lock = |path: PathBuf| {
+        let folder = File::open(path).ok()?;
+        while matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) {
+            if Instant::now() > until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Some(folder)
+    };
+    folders.into_iter().filter_map(lock).collect()
 }
 
 fn replace(places: &mut [Placing], files: Vec<NamedTempFile>, force: bool) -> Result<(), ImportError> {
@@ -351,6 +368,18 @@ mod tests {
             assert_eq!(names, ["a", "b"]);
             assert_eq!(left[0].1, left[1].1);
         }
+    }
+
+    /// A folder that is written in two ways is locked once.
+    #[test]
+    fn one_folder_by_two_names_is_no_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::create_dir(folder.join("sub")).unwrap();
+        let places: Vec<Placing> = [folder.join("a"), folder.join("sub/../b")]
+            .map(|path| Placing { target: path.clone(), real: path, kept: None, placed: false })
+            .into();
+        assert_eq!(lock_folders(&places).len(), 1);
     }
 
     #[cfg(unix)]

@@ -382,7 +382,7 @@ fn first_steps(requests: u32, operands: u32, launches: usize) -> Trace {
 fn first_steps_that_hold_too_much_are_compared_whole() {
     let said = |trace: &Trace| {
         let report = diff(trace, trace, &[]).unwrap();
-        assert!(report.identical);
+        assert!(report.identical, "{}", report.headline());
         report.notes.iter().filter(|n| n.contains("there is too much in them")).count()
     };
     assert_eq!(said(&first_steps(3, 1000, 1)), 0);

@@ -20,8 +20,8 @@ pub(super) const JUMPS_MIN: usize = 32;
 pub(super) enum Due {
     /// The host counted on, in so many words.
     Skipped(usize),
-    /// It did not.
-    Stayed,
+    /// It did not, in so many words.
+    Stayed(usize),
     /// Other values came at each of [`JUMPS_MIN`] launches before.
     Jumped,
     Unknown,
@@ -87,7 +87,7 @@ fn judge(before: &[Vec<u32>], now: &[u32], after: &[u32]) -> Due {
     let jumps = (rises + falls) * 4 >= all * 3 && rises.min(falls) * 4 >= all;
     match () {
         () if skipped > others && skipped * 2 > regular => Due::Skipped(skipped),
-        () if stayed > others && stayed * 2 > regular => Due::Stayed,
+        () if stayed > others && stayed * 2 > regular => Due::Stayed(stayed),
         () if regular == 0 && all > 0 && before.len() >= JUMPS_MIN && jumps && now != after => Due::Jumped,
         () => Due::Unknown,
     }

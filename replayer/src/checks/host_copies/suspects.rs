@@ -174,15 +174,25 @@ impl Suspects {
             self.close(trace, suspect, None)?;
         }
         // By step: copies whose values show that the host counted on meanwhile, and that it did not, as in a dummy run.
+        // One copy may be for several inputs: then more of its words decide.
+        let mut words: BTreeMap<(u32, Copied), (usize, usize)> = BTreeMap::new();
+        for one in &self.closed {
+            let (skipped, stayed) = words.entry((one.step, one.copied)).or_default();
+            match one.due {
+                Due::Skipped(words) => *skipped += words,
+                Due::Stayed(words) => *stayed += words,
+                Due::Jumped | Due::Unknown => {}
+            }
+        }
         let mut skipped: BTreeMap<u32, BTreeSet<Copied>> = BTreeMap::new();
         let mut stayed = skipped.clone();
-        for one in &self.closed {
-            let said = match one.due {
-                Due::Skipped(_) => &mut skipped,
-                Due::Stayed => &mut stayed,
-                Due::Jumped | Due::Unknown => continue,
+        for ((step, copied), said) in words {
+            let side = match said {
+                (0, 0) => continue,
+                (on, not) if on > not => &mut skipped,
+                _ => &mut stayed,
             };
-            said.entry(one.step).or_default().insert(one.copied);
+            side.entry(step).or_default().insert(copied);
         }
         // All graphs that read an input: a batch of another size is another graph.
         let mut of_input: BTreeMap<BufferId, (u64, u64)> = BTreeMap::new();
