@@ -36,10 +36,15 @@ const NAMES_MAX: usize = 256;
 
 /// The verdict on runs without a difference. What a check finds on either had no effect that was recorded.
 pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)>, differences: &DiffReport) {
-    let one_sided = differences.one_sided_line().map_or(String::new(), |line| format!(" They have {line}."));
+    let sentence = |text: String| {
+        let mut letters = text.chars();
+        letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    };
+    let one_sided =
+        differences.one_sided_line().map_or(String::new(), |line| " ".to_owned() + &sentence(line));
     let verdict = &mut report.verdict;
     if differences.compared() == 0 {
-        verdict.text = format!("{}.{one_sided}", differences.headline());
+        verdict.text = sentence(differences.headline()) + &one_sided;
         return;
     }
     verdict.kind = Kind::Identical;

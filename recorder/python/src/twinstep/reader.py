@@ -46,7 +46,7 @@ class Trace:
     ends this process.
 
     All that is handed out was compared with its checksum, contents of buffers with their hash (each
-    once; 1 GB/s). Every method raises :class:`TraceError` for what is damaged, for a file that makes
+    once). Every method raises :class:`TraceError` for what is damaged, for a file that makes
     no sense and for what it does not have.
     """
 
