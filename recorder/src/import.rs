@@ -194,7 +194,8 @@ pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<
 
 /// Whether a prefix goes on after its folder: `dumps/` alone would make hidden files.
 fn names_a_file(prefix: &Path) -> bool {
-    prefix.file_name().is_some() && !prefix.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
+    let text = prefix.as_os_str().to_string_lossy();
+    prefix.file_name().is_some() && !text.ends_with(std::path::is_separator) && !text.ends_with("/.")
 }
 
 /// Names that one of two folders lacks: nothing will compare them.

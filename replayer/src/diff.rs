@@ -3,6 +3,7 @@
 mod computed;
 mod one_sided;
 mod touched;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,7 +32,8 @@ use crate::waveform::{self, WaveformReport};
 use computed::by_dataflow;
 pub use one_sided::OneSided;
 use one_sided::OneSidedBuffers;
-use touched::{Budget, Touched};
+pub(crate) use touched::{Budget, Touched};
+pub(crate) use twins::CommonNames;
 
 /// Steps of another engine whose differing buffers are put in order: what follows is a consequence.
 const ORDERED_MAX: usize = 64;
@@ -282,6 +284,7 @@ pub fn diff_with(
     let (lives_a, lives_b) = (Lifetimes::of(a)?, Lifetimes::of(b)?);
     let mut budgets = [Budget::new(), Budget::new()];
     let mut one_sided = OneSidedBuffers::default();
+    let names = CommonNames::of(a, b);
     for index in 0..a.step_count() {
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
@@ -311,7 +314,7 @@ pub fn diff_with(
         let (state, differing) = compare_step(
             (a, &step, &mut cursor_a),
             (b, &twin, &mut cursor_b),
-            &pairing,
+            (&pairing, &names),
             touched.as_ref(),
             noise,
             (&mut report, &mut one_sided),
@@ -344,11 +347,11 @@ pub fn diff_with(
     if is_foreign(a.run()) {
         report.one_sided = one_sided.report();
     }
-    report.steps.retain(|s| s.step > 0);
     report.identical =
         report.steps.iter().all(|s| matches!(s.state, StepState::Identical | StepState::NotCompared))
             && report.compared() > 0
             && report.waveforms.iter().all(|w| w.identical);
+    report.steps.retain(|s| s.step > 0);
     Ok(report)
 }
 
@@ -424,7 +427,7 @@ fn stats(
 fn compare_step(
     (a, step, cursor_a): (&Trace, &StepRecord, &mut HashCursor<'_>),
     (b, twin, cursor_b): (&Trace, &StepRecord, &mut HashCursor<'_>),
-    pairing: &Pairing,
+    (pairing, names): (&Pairing, &CommonNames),
     touched: Option<&(Touched, Touched)>,
     noise: Option<(&Noise, usize)>,
     (report, one_sided): (&mut DiffReport, &mut OneSidedBuffers),
@@ -446,25 +449,15 @@ fn compare_step(
         let mut common = BTreeSet::new();
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
-            let Some(twin_id) = pairing.of(id) else {
+            let Some(twin_id) = names.twin((a, point.snapshot, id), (b, other), pairing)? else {
                 one_sided.one(a, id, "a", at);
                 continue;
             };
             common.insert(twin_id);
-            if let Some((mine, theirs)) = touched
-                && mine.lacks(point, id)
-                && theirs.lacks(twin_point, twin_id)
-                && shown_after(a, step, id)?
-                && shown_after(b, twin, twin_id)?
-            {
-                one_sided.both(a, id);
-                continue;
-            }
-            if !b.covers(other, twin_id)? {
-                one_sided.one(a, id, "a", at);
-                continue;
-            }
             one_sided.both(a, id);
+            if is_left_over((a, step, point, id), (b, twin, twin_point, twin_id), touched)? {
+                continue;
+            }
             if differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))? {
                 let (mine, theirs) = ((a, point.snapshot, id), (b, other, twin_id));
                 if let Some((noise, index)) = noise
@@ -514,6 +507,20 @@ fn compare_step(
         false => StepState::Noise,
     };
     Ok((state, noisy))
+}
+
+/// Whether a buffer holds in both runs what something else left there before the first step of a request, and is looked at
+/// again after it.
+pub(crate) fn is_left_over(
+    (a, step, point, id): (&Trace, &StepRecord, &PointRecord, BufferId),
+    (b, twin, twin_point, twin_id): (&Trace, &StepRecord, &PointRecord, BufferId),
+    touched: Option<&(Touched, Touched)>,
+) -> Result<bool, ReplayError> {
+    let Some((mine, theirs)) = touched else { return Ok(false) };
+    Ok(mine.lacks(point, id)
+        && theirs.lacks(twin_point, twin_id)
+        && shown_after(a, step, id)?
+        && shown_after(b, twin, twin_id)?)
 }
 
 /// Whether a buffer is looked at again after the step.

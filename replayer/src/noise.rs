@@ -20,7 +20,7 @@ use crate::ReplayError;
 use crate::at::{find_index, place};
 use crate::comparable::comparable;
 use crate::cursor::HashCursor;
-use crate::diff::differ;
+use crate::diff::{Budget, CommonNames, Touched, differ, is_left_over};
 use crate::lifetime::Lifetimes;
 use crate::number::Number;
 use crate::pairing::Pairing;
@@ -101,6 +101,8 @@ impl Noise {
         let requests = Requests::of(a, control);
         let (mut x, mut y) = (HashCursor::new(a), HashCursor::new(control));
         let (lives, lives_c) = (Lifetimes::of(a)?, Lifetimes::of(control)?);
+        let names = CommonNames::of(a, control);
+        let mut budgets = [Budget::new(), Budget::new()];
         let mut missing = None;
         for index in 0..a.step_count() {
             let step = a.step(index)?;
@@ -112,15 +114,20 @@ impl Noise {
             noise.steps += 1;
             let twin = control.step(twin_index)?;
             let pairing = Pairing::at((a, &lives, index), (control, &lives_c, twin_index));
+            let [mine, theirs] = &mut budgets;
+            let touched = Touched::of(a, &step, mine)?.zip(Touched::of(control, &twin, theirs)?);
             let mut distances: Vec<(BufferId, Option<f64>, Vec<u64>)> = Vec::new();
             let points: BTreeMap<PointKey<'_>, &PointRecord> = by_name(&twin.points).collect();
             for (key, point) in by_name(&step.points) {
-                let Some(other) = points.get(&key).map(|twin| twin.snapshot) else { continue };
+                let Some(&twin_point) = points.get(&key) else { continue };
+                let other = twin_point.snapshot;
                 x.advance(point.snapshot)?;
                 y.advance(other)?;
                 for id in a.covered(point.snapshot)? {
-                    let Some(twin_id) = pairing.of(id) else { continue };
-                    if control.covers(other, twin_id)?
+                    let twin_id = names.twin((a, point.snapshot, id), (control, other), &pairing)?;
+                    let Some(twin_id) = twin_id else { continue };
+                    let (x_at, y_at) = ((a, &step, point, id), (control, &twin, twin_point, twin_id));
+                    if !is_left_over(x_at, y_at, touched.as_ref())?
                         && differ((a, point.snapshot, id, &x), (control, other, twin_id, &y))?
                     {
                         let measured = measure((a, point.snapshot, id), (control, other, twin_id))?;

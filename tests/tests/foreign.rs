@@ -63,6 +63,13 @@ fn ranks_lie_side_by_side() {
     assert!(xml.contains("name=\"ranks\"") && xml.contains("failures=\"1\""), "{xml}");
     std::fs::write(folder.path().join("one.toml"), "require_ranks = false\n").unwrap();
     twinstep(folder.path(), &["assert", "a.twin", "b.twin", "--policy", "one.toml"]).expect(0);
+    // A rank that has no trace in one run is missed.
+    std::fs::rename(folder.path().join("b.rank1.twin"), folder.path().join("away")).unwrap();
+    let run = twinstep(folder.path(), &["assert", "a.twin", "b.twin"]).expect(1);
+    assert!(run.stdout.contains("rank 1: its trace lies beside A only"), "{}", run.stdout);
+    let run = twinstep(folder.path(), &[&["diff", "a.twin", "b.twin"][..], &stat].concat()).expect(0);
+    assert!(run.stdout.contains("rank 1: its trace lies beside A only, not compared"), "{}", run.stdout);
+    std::fs::rename(folder.path().join("away"), folder.path().join("b.rank1.twin")).unwrap();
     // Mixed up: the file that would fit is named.
     let run = twinstep(folder.path(), &["diff", "a.twin", "b.rank1.twin"]).expect(2);
     assert!(run.stderr.contains("the rank differs: 0 in A, 1 in B"), "{}", run.stderr);

@@ -102,33 +102,40 @@ fn dumps_that_were_numbered_anew_by_themselves_are_told() {
     assert!(!run.stdout.contains("was added") && run.stdout.contains("only in A"), "{}", run.stdout);
 }
 
-/// A run of two steps in which the points of part `layer` come three times by the same name; `values` after each.
-fn repeated(path: &Path, values: [f32; 3]) {
+/// A snapshot of a step: the point, the generation of `x` that is looked at, its value.
+type Look = (&'static str, u32, f32);
+
+/// A run of two steps with the same snapshots, each value ten more in the second step; `x` has so many generations.
+fn looks(path: &Path, generations: u32, all: &[Look]) {
     let notes = vec![("engine".to_owned(), "foreign".to_owned())];
     let run = RunRecord { mode: "eager".into(), notes, ..RunRecord::default() };
     let mut writer = TraceWriter::create(path, &run, false).unwrap();
-    let record = BufferRecord {
-        name: "x".into(),
-        generation: 0,
-        dtype: DType::F32,
-        shape: vec![1],
-        role: Role::State,
-        bytes: 4,
-        chunk_bytes: 64,
-        address: None,
-        contents: None,
+    let mut add = |generation| {
+        let record = BufferRecord {
+            name: "x".into(),
+            generation,
+            dtype: DType::F32,
+            shape: vec![1],
+            role: Role::State,
+            bytes: 4,
+            chunk_bytes: 64,
+            address: None,
+            contents: None,
+        };
+        writer.add_buffer(&record).unwrap()
     };
-    let buffer = writer.add_buffer(&record).unwrap();
-    let program =
-        writer.add_program(&Program { items: vec![Item::Mark { text: "a step".into() }; 3] }).unwrap();
+    let buffers: Vec<BufferId> = (0..generations).map(&mut add).collect();
+    let items = vec![Item::Mark { text: "a step".into() }; all.len()];
+    let program = writer.add_program(&Program { items }).unwrap();
     writer.add_request(&RequestRecord { request: 1, text: String::new(), prompt: vec![], row: 0 }).unwrap();
     for step in 1..=2 {
         let mut points = Vec::new();
-        for (position, value) in (1..).zip(values) {
+        for (position, &(point, generation, value)) in (1..).zip(all) {
+            let buffer = buffers[generation as usize];
             let bytes = (value + 10.0 * step as f32).to_le_bytes();
             let changed = [ChangedChunks { buffer, first_chunk: 0, bytes: &bytes }];
             let snapshot = writer.snapshot(&[buffer], &changed, &[]).unwrap();
-            points.push(PointRecord { point: "layer.after".into(), position, snapshot });
+            points.push(PointRecord { point: point.into(), position, snapshot });
         }
         let kind = if step == 1 { StepKind::Prefill } else { StepKind::Decode };
         let (host_writes, host_reads) = (vec![], vec![]);
@@ -146,6 +153,34 @@ fn repeated(path: &Path, values: [f32; 3]) {
             .unwrap();
     }
     writer.finish().unwrap();
+}
+
+/// The points of part `layer` come three times by the same name; `values` after each.
+fn repeated(path: &Path, values: [f32; 3]) {
+    looks(path, 1, &values.map(|value| ("layer.after", 0, value)));
+}
+
+/// One run allocates anew within the step, the other does not: the name means what each has at the point.
+#[test]
+fn a_buffer_that_is_allocated_anew_within_a_step_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let of = |name: &str, generation, first| {
+        let all = [("a.after", 0, first), ("b.after", generation, 2.0), ("step.after", generation, 3.0)];
+        looks(&folder.join(name), generation + 1, &all);
+    };
+    of("anew.twin", 1, 1.0);
+    of("kept.twin", 0, 1.0);
+    of("wrong.twin", 0, 7.0);
+    for (a, b) in [("anew.twin", "kept.twin"), ("kept.twin", "anew.twin")] {
+        let run = twinstep(folder, &["diff", a, b]).expect(0);
+        assert!(run.stdout.starts_with("identical: 2 steps"), "{}", run.stdout);
+        assert!(!run.stdout.contains("on one side only"), "{}", run.stdout);
+    }
+    for (a, b) in [("anew.twin", "wrong.twin"), ("wrong.twin", "anew.twin")] {
+        let run = twinstep(folder, &["diff", a, b]).expect(1);
+        assert!(run.stdout.contains("step 1, at a.after: x[0] is"), "{}", run.stdout);
+    }
 }
 
 #[test]

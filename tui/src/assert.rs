@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use twinstep_replayer::{
     AssertError, AssertReport, GuardReport, Policy, PolicyError, SelfTestState, accept, assert_traces,
-    github_annotations, is_foreign, junit, rank, self_test,
+    github_annotations, is_foreign, junit, quoted, rank, self_test,
 };
 use twinstep_traces::Trace;
 
@@ -115,20 +115,26 @@ fn other_ranks(args: &Args, a: &Trace, policy: &Policy, report: &mut AssertRepor
     }
     let own = rank(a).map_err(|e| failed(&e))?;
     let pairs = ranks::others(&args.a, &args.b, own);
-    if pairs.is_empty() {
+    let lone = ranks::one_sided(&args.a, &args.b, own);
+    if pairs.is_empty() && lone.is_empty() {
         return Ok(());
     }
-    let mut failing = Vec::new();
+    let mut failing: Vec<String> =
+        lone.iter().map(|(rank, side)| format!("rank {rank}: its trace lies beside {side} only")).collect();
+    let with = args.policy.as_ref().map(|path| format!(" --policy {}", quoted(&path.to_string_lossy())));
     for (rank, a, b) in &pairs {
         let judged = assert_traces(&open(a)?, &open(b)?, policy).map_err(|e| trouble(args, &e))?;
-        if !judged.passes {
-            let why = match (&judged.first, judged.guards.iter().find(|g| !g.passes)) {
+        // A rank is a part of the model: rules and expectations may be for what other ranks have.
+        let sound = |g: &&GuardReport| g.passes || g.guard == "rules-match";
+        if !(judged.divergences.is_empty() && judged.guards.iter().all(|g| sound(&g))) {
+            let why = match (&judged.first, judged.guards.iter().find(|g| !sound(g))) {
                 (Some(first), _) => crate::diff::first_line(first),
                 (None, Some(guard)) => format!("guard {}: {}", guard.guard, guard.text),
                 (None, None) => "a rule fails".to_owned(),
             };
-            let (a, b) = (a.display(), b.display());
-            failing.push(format!("rank {rank}: {why} (twinstep assert {a} {b})"));
+            let [a, b] = [a, b].map(|path| quoted(&path.to_string_lossy()));
+            let with = with.as_deref().unwrap_or_default();
+            failing.push(format!("rank {rank}: {why} (twinstep assert {a} {b}{with})"));
         }
     }
     let more = failing.len().saturating_sub(RANKS_SHOWN);

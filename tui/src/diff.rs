@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use twinstep_replayer::{
     At, DiffReport, Figure, FirstDifference, StatisticOf, StepDiff, StepState, diff_with, is_foreign,
-    print_command, rank,
+    print_command, quoted, rank,
 };
 
 use crate::failure::Failure;
@@ -217,6 +217,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
         out.line(next(args, first)?)?;
     }
     let ranks = other_ranks(args)?;
+    for (rank, side) in lone_ranks(args)? {
+        out.line(format!("rank {rank}: its trace lies beside {side} only, not compared"))?;
+    }
     for line in ranks.iter().map(rank_line).chain(earliest(&report, &ranks)) {
         out.line(line)?;
     }
@@ -242,13 +245,22 @@ fn other_ranks(args: &Args) -> Result<Vec<RankDiff>, Failure> {
     Ok(found)
 }
 
+fn lone_ranks(args: &Args) -> Result<Vec<(u32, &'static str)>, Failure> {
+    let a = open(&args.a)?;
+    if !is_foreign(a.run()) {
+        return Ok(Vec::new());
+    }
+    let own = rank(&a).map_err(|e| failed(&e))?;
+    Ok(ranks::one_sided(&args.a, &args.b, own))
+}
+
 fn rank_line(rank: &RankDiff) -> String {
     let what = match (&rank.first, rank.identical) {
         (Some(first), _) => first_line(first),
         (None, true) => "identical".to_owned(),
         (None, false) => rank.what.clone(),
     };
-    format!("rank {}: {what} (twinstep diff {} {})", rank.rank, rank.a, rank.b)
+    format!("rank {}: {what} (twinstep diff {} {})", rank.rank, quoted(&rank.a), quoted(&rank.b))
 }
 
 /// Which rank differs first, where another one does.

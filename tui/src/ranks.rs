@@ -29,6 +29,20 @@ pub(crate) fn beside(path: &Path, wanted: u32) -> Option<PathBuf> {
     is_it.then_some(first)
 }
 
+/// Ranks other than the pair's own whose trace lies beside one of a pair only, and beside which.
+pub(crate) fn one_sided(a: &Path, b: &Path, own: u32) -> Vec<(u32, &'static str)> {
+    let mut found = Vec::new();
+    for rank in (0..RANKS_MAX).filter(|rank| *rank != own) {
+        match (beside(a, rank).is_some(), beside(b, rank).is_some()) {
+            (true, false) => found.push((rank, "A")),
+            (false, true) => found.push((rank, "B")),
+            (false, false) if rank > own => break,
+            _ => {}
+        }
+    }
+    found
+}
+
 /// Pairs of the same rank that lie beside a pair, in order of rank, without the pair itself.
 pub(crate) fn others(a: &Path, b: &Path, own: u32) -> Vec<(u32, PathBuf, PathBuf)> {
     // Ranks are counted without gaps; the pair's own is not looked for.
@@ -36,7 +50,7 @@ pub(crate) fn others(a: &Path, b: &Path, own: u32) -> Vec<(u32, PathBuf, PathBuf
     for rank in (0..RANKS_MAX).filter(|rank| *rank != own) {
         match (beside(a, rank), beside(b, rank)) {
             (Some(a), Some(b)) => found.push((rank, a, b)),
-            (None, None) => break,
+            (None, None) if rank > own => break,
             _ => {}
         }
     }

@@ -222,16 +222,19 @@ impl Attached {
             self.push(|_| Event::Gap("a snapshot: no context is current".to_owned()));
             return None;
         };
+        let context = driver::current_context();
         let set = {
             let mut session = self.session();
             if !session.copying() {
                 return None;
             }
-            session.watches.set(device)
+            let set = session.watches.set(device);
+            if set.is_empty() {
+                return None;
+            }
+            session.looked_in((context, device));
+            set
         };
-        if set.is_empty() {
-            return None;
-        }
         match self.snapshotter.enqueue(stream, &set, self.activity.quiet(stream)) {
             Ok(ticket) => Some(ticket),
             Err(reason) => {

@@ -28,6 +28,16 @@ const MAX_EVENTS: usize = 1 << 21;
 /// Chunk size of buffers that are copied.
 pub const CHUNK_BYTES: u32 = crate::snapshot::CHUNK_LIMIT;
 
+/// A context of the program.
+#[derive(Debug)]
+struct InContext {
+    device: i32,
+    /// Where memory was given in it, which may be gone by now.
+    addresses: HashSet<u64>,
+    /// Snapshots were taken in it.
+    looked: bool,
+}
+
 /// See the module.
 pub struct Session {
     settings: Arc<Settings>,
@@ -43,8 +53,8 @@ pub struct Session {
     next_graph: u32,
     next_buffer: u32,
     next_allocation: u32,
-    /// Contexts in which memory was given, and the device of each.
-    pub contexts: HashMap<CUcontext, i32>,
+    /// Contexts in which memory was given, or looked at.
+    contexts: HashMap<CUcontext, InContext>,
     /// Memory of other processes: how often each is open.
     pub opened: HashMap<u64, u32>,
     /// Somebody says when steps end; nothing is guessed then.
@@ -175,9 +185,53 @@ impl Session {
 
     // Memory -------------------------------------------------------------------------------------
 
-    /// Memory is given in a context, of that device.
-    pub fn given_in(&mut self, (context, device): (CUcontext, i32)) {
-        self.contexts.insert(context, device);
+    /// Memory is given at an address in a context, of that device.
+    pub fn given_in(&mut self, context: (CUcontext, i32), address: u64) {
+        if let Some(known) = self.in_context(context) {
+            known.addresses.insert(address);
+        }
+    }
+
+    /// A snapshot is taken in a context, of that device: what it needs lies there from here on.
+    pub fn looked_in(&mut self, context: (CUcontext, i32)) {
+        if let Some(known) = self.in_context(context) {
+            known.looked = true;
+        }
+    }
+
+    fn in_context(&mut self, (context, device): (CUcontext, i32)) -> Option<&mut InContext> {
+        let new = || InContext { device, addresses: HashSet::new(), looked: false };
+        (context != 0).then(|| self.contexts.entry(context).or_insert_with(new))
+    }
+
+    /// Contexts of a device that are known.
+    pub fn contexts_of(&self, device: i32) -> Vec<CUcontext> {
+        let all = self.contexts.iter().filter(|(_, known)| known.device == device);
+        all.map(|(&context, _)| context).collect()
+    }
+
+    /// Whether snapshots look at memory of a context, or were taken in it.
+    pub fn needs(&self, context: CUcontext) -> bool {
+        self.contexts.get(&context).is_some_and(|known| {
+            known.looked
+                || self.of_context(known).any(|(address, bytes)| self.watches.overlap(address, bytes))
+        })
+    }
+
+    /// A context is gone, with all memory that was given in it.
+    pub fn forget_context(&mut self, context: CUcontext) {
+        let Some(known) = self.contexts.remove(&context) else { return };
+        let ranges: Vec<(u64, u64)> = self.of_context(&known).collect();
+        ranges.into_iter().for_each(|(address, bytes)| self.freed_range(address, bytes));
+    }
+
+    /// Memory of a context that is there still.
+    fn of_context<'a>(&'a self, known: &'a InContext) -> impl Iterator<Item = (u64, u64)> + 'a {
+        let there = |&address: &u64| {
+            let (start, bytes, _) = self.memory.at(address)?;
+            (start == address).then_some((start, bytes))
+        };
+        known.addresses.iter().filter_map(there)
     }
 
     /// The driver gave memory.

@@ -14,18 +14,18 @@ use crate::foreign::is_foreign;
 const WORK_MAX: usize = 20_000_000;
 
 /// The work that is left.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     left: usize,
 }
 
 impl Budget {
     /// For one trace.
-    pub(super) fn new() -> Budget {
+    pub(crate) fn new() -> Budget {
         Budget { left: WORK_MAX }
     }
 
     /// Whether it did not suffice.
-    pub(super) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.left == 0
     }
 
@@ -36,7 +36,7 @@ impl Budget {
 }
 
 /// One step.
-pub(super) struct Touched {
+pub(crate) struct Touched {
     /// By buffer: from which position on it is touched.
     first: BTreeMap<BufferId, u32>,
     /// From which position on something was launched that may write what it does not say.
@@ -64,7 +64,7 @@ impl Touched {
     ///
     /// # Errors
     /// [`ReplayError::Read`].
-    pub(super) fn of(
+    pub(crate) fn of(
         trace: &Trace,
         step: &StepRecord,
         budget: &mut Budget,
@@ -129,7 +129,7 @@ impl Touched {
 
     /// Whether a buffer was not touched before a point, which is not the step's last one, and all that ran until then is
     /// known.
-    pub(super) fn lacks(&self, point: &PointRecord, buffer: BufferId) -> bool {
+    pub(crate) fn lacks(&self, point: &PointRecord, buffer: BufferId) -> bool {
         let later = self.after.iter().any(|after| *after != point.snapshot);
         if !later || point.point == "step.after" {
             return false;

@@ -6,11 +6,14 @@ use super::{hooks, real};
 use crate::attached::driver_did;
 use crate::driver::{self, CUcontext, CUresult, SUCCESS};
 
-/// A context is about to go in which memory was given.
+/// A context is about to go. One that snapshots have nothing to do with, as of a library's probe, takes its memory along
+/// and nothing else.
 fn goes(context: CUcontext) {
     driver_did(|attached| {
-        if attached.session().contexts.contains_key(&context) {
-            attached.finish("the program destroyed a context");
+        let needed = attached.session().needs(context);
+        match needed {
+            true => attached.finish("the program destroyed a context"),
+            false => attached.change(|session| session.forget_context(context)),
         }
     });
 }
@@ -18,8 +21,16 @@ fn goes(context: CUcontext) {
 /// A device's primary context is about to go, or has gone. Which of its contexts that is the driver does not tell.
 fn primary_goes(device: c_int) {
     driver_did(|attached| {
-        if attached.session().contexts.values().any(|&of| of == device) {
-            attached.finish("the program reset a device");
+        let (contexts, needed) = {
+            let session = attached.session();
+            let contexts = session.contexts_of(device);
+            let needed = contexts.iter().any(|&context| session.needs(context));
+            (contexts, needed)
+        };
+        match contexts[..] {
+            _ if needed => attached.finish("the program reset a device"),
+            [only] => attached.change(|session| session.forget_context(only)),
+            _ => {}
         }
     });
 }

@@ -40,7 +40,7 @@ unsafe fn allocated_in(
                 let address = unsafe { *address };
                 let (place, context) = (place(driver::device_of(address)), driver::current());
                 attached.change(|session| {
-                    session.given_in(context);
+                    session.given_in(context, address);
                     session.allocated(address, bytes as u64, place);
                 });
             }

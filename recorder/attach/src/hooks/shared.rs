@@ -33,7 +33,7 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
             let (bytes, place) = (bytes_from(address), Place::Shared(driver::device_of(address)));
             let context = driver::current();
             attached.change(|session| {
-                session.given_in(context);
+                session.given_in(context, address);
                 if counts {
                     let count = session.opened.entry(address).or_insert(0);
                     *count += 1;
@@ -96,7 +96,7 @@ fn pinned(address: u64, bytes: usize) {
         if status == SUCCESS && device == address {
             let context = driver::current();
             attached.change(|session| {
-                session.given_in(context);
+                session.given_in(context, address);
                 session.reached(address, bytes as u64, Place::Host, PINNED);
             });
         }

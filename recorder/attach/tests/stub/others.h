@@ -211,11 +211,17 @@ static void gone(const char *how) {
         for (int i = 0; i < 3; i++) ok(CU(cuDevicePrimaryCtxRetain)(&context, 0));
     for (int i = 0; i < 4; i++) {
         mark("step"), run(exec);
-        if (!strcmp(how, "gone-destroyed")) ok(CU2(cuCtxDestroy)((Handle)0x1230));
-        // The second device is only tried out.
-        if (strcmp(how, "gone-destroyed")) {
-            Handle other;
-            ok(CU(cuDevicePrimaryCtxRetain)(&other, 1));
+        // The second device is only tried out, with memory that is never given back.
+        Handle other;
+        CUdeviceptr probe;
+        ok(CU(cuDevicePrimaryCtxRetain)(&other, 1));
+        ok(CU(cuCtxSetCurrent)(other));
+        ok(CU2(cuMemAlloc)(&probe, 1 << 20));
+        ok(CU(cuCtxSetCurrent)((Handle)0x77));
+        if (!strcmp(how, "gone-destroyed")) {
+            ok(CU2(cuCtxDestroy)((Handle)0x1230));
+            ok(CU2(cuCtxDestroy)(other));
+        } else {
             ok(CU2(cuDevicePrimaryCtxRelease)(1));
             ok(CU2(cuDevicePrimaryCtxReset)(1));
         }
