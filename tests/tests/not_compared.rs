@@ -69,8 +69,8 @@ fn what_is_on_one_side_in_some_steps_is_said() {
     for words in [
         "1 steps have no buffer in common, the first is 1:3",
         "1:3  not compared",
-        "h (A, 1 step, first 1:3)",
-        "k (A, 2 steps, first 1:2)",
+        "h (A, 1 step, the first 3)",
+        "k (A, 2 steps, the first 2)",
         "x (B, 1 step)",
     ] {
         let text: String = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");

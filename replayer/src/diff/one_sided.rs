@@ -89,7 +89,7 @@ pub(super) fn line(all: &[OneSided]) -> Option<String> {
     }
     let name = |one: &OneSided| {
         let steps = if one.steps == 1 { "step" } else { "steps" };
-        let place = if one.compared_elsewhere { format!(", first {}", one.first) } else { String::new() };
+        let place = if one.compared_elsewhere { format!(", the first {}", one.first) } else { String::new() };
         format!("{} ({}, {} {steps}{place})", one.buffer, one.side.to_uppercase(), one.steps)
     };
     let listed: Vec<String> = all.iter().take(SHOWN).map(name).collect();
