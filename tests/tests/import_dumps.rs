@@ -398,7 +398,10 @@ fn the_terminal_pairs_requests_as_diff_does() {
         import(folder, &[side, "d", "--map", "names.toml", "-o", "run"]).expect(0);
     }
     let diff = twinstep(folder, &["diff", "run.eager.twin", "run.graph.twin"]).expect(1).stdout;
-    assert!(diff.contains("request 2 (1 in B), step 1, at step.after: array[0] is 120 in A, 121 in B"), "{diff}");
+    assert!(
+        diff.contains("request 2 (1 in B), step 1, at step.after: array[0] is 120 in A, 121 in B"),
+        "{diff}"
+    );
     let mut screen = Screen::start(folder, &["run.eager.twin", "run.graph.twin"]);
     screen.shows("first difference: step 2:1");
     // The rest of B comes after all of A.
