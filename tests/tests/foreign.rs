@@ -77,6 +77,26 @@ fn ranks_lie_side_by_side() {
 }
 
 #[test]
+fn the_control_run_is_one_of_all_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, seed) in [("a", 1), ("a2", 2), ("b", 3)] {
+        write(folder.path(), &format!("{name}.twin"), &Plan::new("eager", Mistake::None));
+        let noisy = Plan { rank: 1, ..Plan::new("eager", Mistake::Noise(seed)) };
+        write(folder.path(), &format!("{name}.rank1.twin"), &noisy);
+    }
+    let run = twinstep(folder.path(), &["diff", "a.twin", "b.twin"]).expect(1);
+    assert!(run.stdout.contains("rank 1: first difference: "), "{}", run.stdout);
+    let run = twinstep(folder.path(), &["diff", "a.twin", "b.twin", "--control", "a2.twin"]).expect(0);
+    let line = "rank 1: no difference beyond noise of the control: 8 steps (twinstep diff a.rank1.twin b.rank1.twin \
+                --control a2.rank1.twin)";
+    assert!(run.stdout.contains(line), "{}", run.stdout);
+    std::fs::remove_file(folder.path().join("a2.rank1.twin")).unwrap();
+    let run = twinstep(folder.path(), &["diff", "a.twin", "b.twin", "--control", "a2.twin"]).expect(1);
+    let line = "rank 1 without a control run, which has no trace of it: first difference: ";
+    assert!(run.stdout.contains(line), "{}", run.stdout);
+}
+
+#[test]
 fn a_cause_from_logs_is_named_and_not_proven() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "eager.twin", &Plan::new("eager", Mistake::Rebound));

@@ -30,6 +30,12 @@ struct RankDiff {
     a: String,
     b: String,
     identical: bool,
+    /// The control run's trace of this rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<String>,
+    /// No more than noise of that differs.
+    #[serde(skip)]
+    same: bool,
     #[serde(skip)]
     what: String,
     first: Option<FirstDifference>,
@@ -198,13 +204,13 @@ fn with_names(row: &str, buffers: &[String], width: usize) -> String {
 
 /// The next command to try: a step executed again, or a look where that cannot be done.
 fn next(args: &Args, first: &FirstDifference) -> Result<String, Failure> {
-    let (a, b) = (args.a.display(), args.b.display());
+    let (a, b) = (quoted(&args.a.display().to_string()), quoted(&args.b.display().to_string()));
     let (request, step, buffer) = (first.request, first.step, &first.buffer);
     if !is_foreign(open(&args.a)?.run()) {
         return Ok(format!("next: twinstep step {a} {b} --at {request}:{step} --patch {buffer}=other"));
     }
     let at = At { request, step: Some(step) };
-    let print = print_command(&a.to_string(), buffer, &first.element.index, at, &first.point);
+    let print = print_command(&args.a.display().to_string(), buffer, &first.element.index, at, &first.point);
     Ok(format!("next: {print}   twinstep {a} {b}"))
 }
 
@@ -220,10 +226,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     for (rank, side) in lone_ranks(args)? {
         out.line(format!("rank {rank}: its trace lies beside {side} only, not compared"))?;
     }
-    for line in ranks.iter().map(rank_line).chain(earliest(&report, &ranks)) {
+    let controlled = args.control.is_some();
+    for line in ranks.iter().map(|rank| rank_line(rank, controlled)).chain(earliest(&report, &ranks)) {
         out.line(line)?;
     }
-    let same = report.same() && ranks.iter().all(|r| r.identical);
+    let same = report.same() && ranks.iter().all(|r| r.same);
     out.document(&Document { report: &report, ranks })?;
     Ok(if same { Status::Same } else { Status::Differs })
 }
@@ -237,10 +244,21 @@ fn other_ranks(args: &Args) -> Result<Vec<RankDiff>, Failure> {
     let own = rank(&a).map_err(|e| failed(&e))?;
     let mut found = Vec::new();
     for (rank, a, b) in ranks::others(&args.a, &args.b, own) {
-        let report = compare_with(&a, &b, &args.stats, None)?;
+        let control = args.control.as_deref().and_then(|control| ranks::beside(control, rank));
+        let report = compare_with(&a, &b, &args.stats, control.as_deref())?;
         let (a, b) = (a.display().to_string(), b.display().to_string());
-        let what = report.headline();
-        found.push(RankDiff { rank, a, b, identical: report.identical, what, first: report.first });
+        let control = control.map(|control| control.display().to_string());
+        let (same, what) = (report.same(), report.headline());
+        found.push(RankDiff {
+            rank,
+            a,
+            b,
+            identical: report.identical,
+            control,
+            same,
+            what,
+            first: report.first,
+        });
     }
     Ok(found)
 }
@@ -254,13 +272,21 @@ fn lone_ranks(args: &Args) -> Result<Vec<(u32, &'static str)>, Failure> {
     Ok(ranks::one_sided(&args.a, &args.b, own))
 }
 
-fn rank_line(rank: &RankDiff) -> String {
+fn rank_line(rank: &RankDiff, controlled: bool) -> String {
     let what = match (&rank.first, rank.identical) {
         (Some(first), _) => first_line(first),
         (None, true) => "identical".to_owned(),
         (None, false) => rank.what.clone(),
     };
-    format!("rank {}: {what} (twinstep diff {} {})", rank.rank, quoted(&rank.a), quoted(&rank.b))
+    let (without, control) = match &rank.control {
+        Some(control) => ("", format!(" --control {}", quoted(control))),
+        None if controlled && !rank.identical => {
+            (" without a control run, which has no trace of it", String::new())
+        }
+        None => ("", String::new()),
+    };
+    let (a, b) = (quoted(&rank.a), quoted(&rank.b));
+    format!("rank {}{without}: {what} (twinstep diff {a} {b}{control})", rank.rank)
 }
 
 /// Which rank differs first, where another one does.

@@ -3,8 +3,8 @@
     python proof.py --twinstep ../../../target/release/twinstep --python ../../python/src --out proof
 
 Parts: `digests` (the same results attached and not), `mistakes` (named from attached traces), `life` (a readable trace
-whatever happens to a process), `allocators`, `reexecute`; `cards`, which needs two, where it is asked for. Each program runs under a time limit. Exits 1 where
-something did not hold.
+whatever happens to a process), `allocators`, `reexecute`; `cards`, which needs two, where it is asked for. Each program
+runs under a time limit. Exits 1 where something did not hold.
 """
 
 import argparse
@@ -205,10 +205,14 @@ def main():
     parser.add_argument("--python", default="", help="folder of the Python package")
     parser.add_argument("--out", default="proof")
     parts = {part.__name__: part for part in (digests, mistakes, life, allocators, reexecute, cards)}
-    parser.add_argument("parts", nargs="*", default=[part for part in parts if part != "cards"], choices=[*parts, []])
+    # No `choices`: Python 3.12 compares the empty list with them.
+    parser.add_argument("parts", nargs="*", metavar="PART", help="all but `cards` where none is named")
     options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in parts]
+    if unknown:
+        parser.error(f"no part `{unknown[0]}`: {' '.join(parts)}")
     bench = Bench(options)
-    for part in options.parts:
+    for part in options.parts or [part for part in parts if part != "cards"]:
         try:
             parts[part](bench)
         except Exception as error:

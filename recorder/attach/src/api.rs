@@ -106,7 +106,9 @@ fn known(attached: &Attached, name: &str, address: u64, bytes: u64) -> Result<()
     {
         let session = attached.session();
         if session.memory.left_out(address, bytes) {
-            return Err(format!("`{name}`: at {address:#x} is memory of an I/O device, which is not read"));
+            return Err(format!(
+                "`{name}`: the memory at {address:#x} is not read: it is an I/O device's, or of several devices at once"
+            ));
         }
         if session.memory.holds(address, bytes) {
             return Ok(());

@@ -284,6 +284,16 @@ functions! {
     cuMemFreeAsync_ptsz(address: CUdeviceptr, stream: CUstream);
     cuMemMap(address: CUdeviceptr, bytes: usize, offset: usize, handle: CUmemGenericAllocationHandle, flags: u64);
     cuMemUnmap(address: CUdeviceptr, bytes: usize);
+    cuMemRelease(handle: CUmemGenericAllocationHandle);
+    cuMemRetainAllocationHandle(handle: *mut CUmemGenericAllocationHandle, address: *mut c_void);
+    cuMemImportFromShareableHandle(handle: *mut CUmemGenericAllocationHandle, from: *mut c_void, kind: c_int);
+    cuMemExportToShareableHandle(to: *mut c_void, handle: CUmemGenericAllocationHandle, kind: c_int, flags: u64);
+    cuMulticastCreate(handle: *mut CUmemGenericAllocationHandle, properties: *const c_void);
+    cuMulticastAddDevice(handle: CUmemGenericAllocationHandle, device: c_int);
+    cuMulticastBindMem(multicast: CUmemGenericAllocationHandle, offset: usize, memory: CUmemGenericAllocationHandle,
+        memory_offset: usize, bytes: usize, flags: u64);
+    cuMulticastBindAddr(multicast: CUmemGenericAllocationHandle, offset: usize, address: CUdeviceptr, bytes: usize,
+        flags: u64);
     cuMemSetAccess(address: CUdeviceptr, bytes: usize, access: *const c_void, count: usize);
     cuMemHostAlloc(address: *mut *mut c_void, bytes: usize, flags: c_uint);
     cuMemFreeHost(address: *mut c_void);
@@ -292,6 +302,8 @@ functions! {
     cuMemHostRegister(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: c_uint);
     cuMemHostUnregister(address: *mut c_void);
+    cuIpcGetMemHandle(handle: *mut IpcMemHandle, address: CUdeviceptr);
+    cuMemPoolExportPointer(data: *mut c_void, address: CUdeviceptr);
     cuMemPoolImportPointer(address: *mut CUdeviceptr, pool: CUmemoryPool, data: *mut c_void);
     cuIpcOpenMemHandle(address: *mut CUdeviceptr, handle: IpcMemHandle, flags: c_uint);
     cuIpcOpenMemHandle_v2(address: *mut CUdeviceptr, handle: IpcMemHandle, flags: c_uint);

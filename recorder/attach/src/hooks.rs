@@ -9,6 +9,7 @@ mod contexts;
 mod copies;
 mod fills;
 mod graphs;
+mod handles;
 mod inject;
 mod launches;
 mod loader;

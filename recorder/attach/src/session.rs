@@ -3,6 +3,7 @@
 //! One for the process, behind one lock that is held for a few map operations and never while the driver runs.
 
 mod graphs;
+pub mod handles;
 pub mod memory;
 mod naming;
 pub mod watches;
@@ -17,6 +18,7 @@ use crate::events::{Event, Kind};
 use crate::settings::Settings;
 use crate::start::StartOn;
 use graphs::Graph;
+use handles::Handles;
 use memory::{Memory, Place};
 use watches::Watches;
 
@@ -57,6 +59,7 @@ pub struct Session {
     contexts: HashMap<CUcontext, InContext>,
     /// Memory of other processes: how often each is open.
     pub opened: HashMap<u64, u32>,
+    pub handles: Handles,
     /// Somebody says when steps end; nothing is guessed then.
     told: bool,
     /// Counts steps; a graph remembers in which it was launched last.
@@ -98,6 +101,7 @@ impl Session {
             next_allocation: 0,
             contexts: HashMap::new(),
             opened: HashMap::new(),
+            handles: Handles::default(),
             told: false,
             step: 1,
             step_over: false,
@@ -250,6 +254,20 @@ impl Session {
             self.push(Event::Mark(format!("cuda.{number} is {from}")));
             self.watch_addresses();
         }
+    }
+
+    /// Others may write the allocation that an address lies in from here on, without a call that is seen. One that is
+    /// shared already is no news.
+    pub fn shared(&mut self, address: u64) {
+        let Some((start, bytes, _)) = self.memory.at(address) else { return };
+        if !matches!(self.memory.place(address), Some(Place::Device(_))) {
+            return;
+        }
+        self.memory.share(address);
+        self.watches.shared(start, bytes);
+        self.push(Event::Mark(format!(
+            "{bytes} bytes at {start:#x} can be reached by other processes from here on: what those write is not seen"
+        )));
     }
 
     fn declare_memory(&mut self, address: u64, bytes: u64) -> Option<BufferId> {

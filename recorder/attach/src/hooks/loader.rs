@@ -11,15 +11,16 @@ use crate::process;
 /// `CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM`.
 const PER_THREAD: u64 = 2;
 
-pub(super) fn tables() -> [&'static [Hook]; 14] {
+pub(super) fn tables() -> [&'static [Hook]; 15] {
     use super::{
-        arrays, capture, contexts, copies, fills, graphs, launches, memory, rows, shared, streams, updates,
-        words,
+        arrays, capture, contexts, copies, fills, graphs, handles, launches, memory, rows, shared, streams,
+        updates, words,
     };
     [
         TABLE,
         graphs::TABLE,
         capture::TABLE,
+        handles::TABLE,
         memory::TABLE,
         copies::TABLE,
         fills::TABLE,

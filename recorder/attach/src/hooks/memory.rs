@@ -5,9 +5,7 @@ use std::sync::PoisonError;
 
 use super::{hooks, legacy, per_thread, real};
 use crate::attached::{Attached, driver_did};
-use crate::driver::{
-    self, CUdeviceptr, CUmemGenericAllocationHandle, CUmemoryPool, CUresult, CUstream, SUCCESS,
-};
+use crate::driver::{self, CUdeviceptr, CUmemoryPool, CUresult, CUstream, SUCCESS};
 use crate::events::Event;
 use crate::session::Session;
 use crate::session::memory::Place;
@@ -24,7 +22,7 @@ unsafe fn allocated(
 }
 
 /// As [`allocated`]; `place` says what a device's number stands for.
-unsafe fn allocated_in(
+pub(super) unsafe fn allocated_in(
     address: *mut CUdeviceptr,
     bytes: usize,
     stream: Option<CUstream>,
@@ -50,7 +48,7 @@ unsafe fn allocated_in(
 }
 
 /// Takes a range out before its memory goes: no snapshot reads it from here on.
-fn give_back(attached: &Attached, address: u64, bytes: u64) {
+pub(super) fn give_back(attached: &Attached, address: u64, bytes: u64) {
     let watched = attached.session().watches.overlap(address, bytes);
     // A thread that has already chosen what to copy enqueues it first.
     {
@@ -147,18 +145,6 @@ hooks! {
         stream: CUstream) {
         let result = real!(driver::cuMemAllocFromPoolAsync_ptsz(address, bytes, pool, stream));
         real!(allocated(address, bytes, Some(per_thread(stream)), result))
-    }
-
-    fn cuMemMap(address: CUdeviceptr, bytes: usize, offset: usize, handle: CUmemGenericAllocationHandle,
-        flags: u64) {
-        let result = real!(driver::cuMemMap(address, bytes, offset, handle, flags));
-        let mut address = address;
-        real!(allocated(&mut address, bytes, None, result))
-    }
-
-    fn cuMemUnmap(address: CUdeviceptr, bytes: usize) {
-        driver_did(|attached| give_back(attached, address, bytes as u64));
-        real!(driver::cuMemUnmap(address, bytes))
     }
 
     fn cuMemFree_v2(address: CUdeviceptr) {

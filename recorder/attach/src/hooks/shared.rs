@@ -53,6 +53,14 @@ unsafe fn opened(address: *mut CUdeviceptr, counts: bool, result: CUresult) -> C
     result
 }
 
+/// Another process may have the memory at an address from here on.
+pub(super) fn handed_on(address: CUdeviceptr, result: CUresult) -> CUresult {
+    if result == SUCCESS {
+        driver_did(|attached| attached.change(|session| session.shared(address)));
+    }
+    result
+}
+
 /// Whether this is the last time that it is closed.
 fn last(attached: &Attached, address: u64) -> bool {
     let mut session = attached.session();
@@ -137,6 +145,14 @@ hooks! {
         })
     }
 
+    fn cuIpcGetMemHandle(handle: *mut IpcMemHandle, address: CUdeviceptr) {
+        handed_on(address, real!(driver::cuIpcGetMemHandle(handle, address)))
+    }
+
+    fn cuMemPoolExportPointer(data: *mut c_void, address: CUdeviceptr) {
+        handed_on(address, real!(driver::cuMemPoolExportPointer(data, address)))
+    }
+
     fn cuMemPoolImportPointer(address: *mut CUdeviceptr, pool: CUmemoryPool, data: *mut c_void) {
         real!(opened(address, false, driver::cuMemPoolImportPointer(address, pool, data)))
     }
@@ -164,7 +180,7 @@ hooks! {
     fn cuMemHostUnregister(address: *mut c_void) {
         let result = unpinned(address, || real!(driver::cuMemHostUnregister(address)));
         if result == SUCCESS {
-            driver_did(|attached| attached.session().memory.gone(address as u64));
+            driver_did(|attached| attached.session().memory.gone(address as u64, 1));
         }
         result
     }

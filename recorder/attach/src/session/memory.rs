@@ -48,9 +48,20 @@ impl Memory {
         self.left_out.push((address, bytes));
     }
 
-    /// What was left out from an address on is there no longer.
-    pub fn gone(&mut self, address: u64) {
-        self.left_out.retain(|&(start, _)| start != address);
+    /// What was left out and begins in a range is there no longer.
+    pub fn gone(&mut self, address: u64, bytes: u64) {
+        let end = address.saturating_add(bytes);
+        self.left_out.retain(|&(start, _)| !(address..end).contains(&start));
+    }
+
+    /// From here on others write the allocation that an address lies in.
+    pub fn share(&mut self, address: u64) {
+        let Some((start, _)) = self.range(address) else { return };
+        if let Some(range) = self.ranges.get_mut(&start)
+            && let Place::Device(device) = range.place
+        {
+            range.place = Place::Shared(device);
+        }
     }
 
     /// Whether a range must not be looked at.
@@ -149,8 +160,17 @@ mod tests {
             [(90, 11), (109, 1), (110, 90)].map(|(at, n)| memory.left_out(at, n)),
             [true, true, false]
         );
-        memory.gone(100);
+        memory.gone(100, 1);
         assert!(!memory.left_out(100, 10) && memory.left_out(205, 1));
+    }
+
+    #[test]
+    fn what_is_shared_stays_where_it_is() {
+        let mut memory = Memory::default();
+        memory.insert(100, 10, BufferId(0), Place::Device(1));
+        memory.insert(200, 10, BufferId(1), Place::Host);
+        [105, 205, 300].map(|address| memory.share(address));
+        assert_eq!((memory.place(109), memory.place(200)), (Some(Place::Shared(1)), Some(Place::Host)));
     }
 
     #[test]

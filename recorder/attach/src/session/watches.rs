@@ -82,6 +82,16 @@ impl Watches {
         buffers
     }
 
+    /// Others write a range from here on: what lies there is looked at whole.
+    pub fn shared(&mut self, address: u64, bytes: u64) {
+        let end = address.saturating_add(bytes);
+        let inside = |l: &&mut Live| l.watched.address < end && address < l.watched.address + l.watched.bytes;
+        for live in self.live.iter_mut().filter(inside) {
+            live.watched.of_others = true;
+        }
+        self.sets.clear();
+    }
+
     /// Takes out made-up names that begin in a range, with their sizes.
     pub fn drop_made_up(&mut self, address: u64, bytes: u64) -> Vec<(BufferId, u64)> {
         let gone = |l: &Live| l.made_up && (address..address + bytes).contains(&l.watched.address);

@@ -94,7 +94,6 @@ impl Pinned {
     }
 
     /// Host address, for the driver.
-    #[allow(dead_code, reason = "re-execution hands it to copies")]
     pub fn host(&self) -> *mut c_void {
         self.host.cast()
     }

@@ -4,20 +4,19 @@
 //! changed is found on the host.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use twinstep_traces::BufferId;
 
+use super::pinned::{Pinned, stamp};
 use super::{Changed, Completed, Snapshotter, Ticket, Watched};
 use crate::driver::{self, CUcontext, CUresult, CUstream, SUCCESS};
 
 /// Pinned memory that all snapshots under way may take together.
 const MAX_BYTES: usize = 512 << 20;
-/// `CU_MEMHOSTALLOC_PORTABLE` and `CU_MEMHOSTALLOC_DEVICEMAP`.
-const PORTABLE_MAPPED: u32 = 1 | 2;
 /// How long memory is kept from being given back while a copy of it is under way.
 const SETTLE: Duration = Duration::from_secs(2);
 /// `CU_STREAM_CAPTURE_MODE_RELAXED`.
@@ -26,20 +25,20 @@ const RELAXED: c_int = 2;
 /// Pinned memory: a word, then bytes from 64 on.
 struct Slot {
     context: CUcontext,
-    host: *mut u8,
-    device: u64,
+    memory: Pinned,
     capacity: usize,
 }
-
-// SAFETY: the memory belongs to whoever has the slot; the word is only touched as an atomic.
-unsafe impl Send for Slot {}
 
 const HEAD: usize = 64;
 
 impl Slot {
-    fn word(&self) -> &AtomicU32 {
-        // SAFETY: the slot's first four bytes, aligned as pinned memory is; the device writes them once.
-        unsafe { AtomicU32::from_ptr(self.host.cast()) }
+    /// The device writes its lower half once: 1 behind the copies.
+    fn word(&self) -> &AtomicU64 {
+        self.memory.word(0)
+    }
+
+    fn through(&self) -> bool {
+        stamp(self.word()) == 1
     }
 }
 
@@ -80,21 +79,16 @@ fn slot(state: &mut State, bytes: usize) -> Result<Slot, String> {
     if state.taken + bytes > MAX_BYTES {
         return Err(format!("{} MiB of pinned memory are in use", MAX_BYTES >> 20));
     }
-    let (mut host, mut device, mut mode): (*mut c_void, u64, c_int) = (std::ptr::null_mut(), 0, RELAXED);
-    // SAFETY: all targets are ours. The mode is put back; it lets this thread allocate while another captures.
-    let result = unsafe {
+    let mut mode = RELAXED;
+    // SAFETY: the target is ours. The mode is put back; it lets this thread pin memory while another captures.
+    let memory = unsafe {
         driver::cuThreadExchangeStreamCaptureMode(&mut mode);
-        let result = driver::cuMemHostAlloc(&mut host, HEAD + bytes, PORTABLE_MAPPED);
+        let memory = Pinned::new(HEAD + bytes);
         driver::cuThreadExchangeStreamCaptureMode(&mut mode);
-        result
-    };
-    check("cuMemHostAlloc", result)?;
-    // SAFETY: as above.
-    check("cuMemHostGetDevicePointer", unsafe {
-        driver::cuMemHostGetDevicePointer_v2(&mut device, host, 0)
-    })?;
+        memory
+    }?;
     state.taken += bytes;
-    Ok(Slot { context, host: host.cast(), device, capacity: bytes })
+    Ok(Slot { context, memory, capacity: bytes })
 }
 
 impl Snapshotter for Plain {
@@ -109,7 +103,7 @@ impl Snapshotter for Plain {
             // SAFETY: the slot holds all of them; the buffer's memory is there (see Watched).
             let result = unsafe {
                 driver::cuMemcpyDtoHAsync_v2(
-                    slot.host.add(offset).cast(),
+                    slot.memory.host().byte_add(offset),
                     w.address,
                     w.bytes as usize,
                     stream,
@@ -119,10 +113,10 @@ impl Snapshotter for Plain {
             offset += w.bytes.next_multiple_of(HEAD as u64) as usize;
         }
         // SAFETY: the word is the slot's.
-        let mut result = unsafe { driver::cuStreamWriteValue32_v2(stream, slot.device, 1, 0) };
+        let mut result = unsafe { driver::cuStreamWriteValue32_v2(stream, slot.memory.device(0), 1, 0) };
         if result == driver::NOT_FOUND {
             // SAFETY: as above.
-            result = unsafe { driver::cuStreamWriteValue32(stream, slot.device, 1, 0) };
+            result = unsafe { driver::cuStreamWriteValue32(stream, slot.memory.device(0), 1, 0) };
         }
         // Some copies may be under way into the slot then: it is not used again.
         enqueued.and(check("cuStreamWriteValue32", result))?;
@@ -138,7 +132,7 @@ impl Snapshotter for Plain {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 let ticket = Ticket(state.next - state.under_way.len() as u64);
                 match state.under_way.front() {
-                    Some(front) if front.slot.word().load(Ordering::Acquire) == 1 => {}
+                    Some(front) if front.slot.through() => {}
                     _ => return,
                 }
                 let Some(front) = state.under_way.pop_front() else { return };
@@ -147,11 +141,10 @@ impl Snapshotter for Plain {
             let mut changed = Vec::new();
             let mut offset = HEAD;
             for w in front.watched.iter() {
-                // SAFETY: the copies are complete (the word was written after them) and the slot is ours alone.
-                let now =
-                    unsafe { std::slice::from_raw_parts(front.slot.host.add(offset), w.bytes as usize) };
+                // The copies are complete (the word was written after them) and the slot is ours alone.
+                let now = front.slot.memory.copy(offset, w.bytes as usize);
                 offset += w.bytes.next_multiple_of(HEAD as u64) as usize;
-                compare(w, now, &mut last, &mut changed);
+                compare(w, &now, &mut last, &mut changed);
             }
             let covered = front.watched.iter().map(|w| w.buffer).collect();
             let audited = front.watched.iter().map(super::whole).collect();
@@ -164,7 +157,7 @@ impl Snapshotter for Plain {
         let end = Instant::now() + SETTLE;
         let end_address = address.saturating_add(bytes);
         let looks = |u: &UnderWay| {
-            u.slot.word().load(Ordering::Acquire) != 1
+            !u.slot.through()
                 && u.watched.iter().any(|w| w.address < end_address && address < w.address + w.bytes)
         };
         loop {

@@ -156,8 +156,22 @@ impl Places {
 
     /// What is known of a buffer's chunks counts no longer.
     pub fn give_back(&mut self, buffer: BufferId) {
-        if let Some(place) = self.held.remove(&buffer) {
-            self.free.push((place.first, chunks(&place.watched)));
+        let Some(place) = self.held.remove(&buffer) else { return };
+        let (mut first, mut room) = (place.first, chunks(&place.watched));
+        // With what is free beside it: else small places could never hold a large buffer again.
+        self.free.retain(|&(other, chunks)| {
+            let beside = other + chunks == first || first + room == other;
+            if beside {
+                first = first.min(other);
+                room += chunks;
+            }
+            !beside
+        });
+        // What was too much for the device must not be asked for with every table from then on.
+        if first + room == self.end {
+            self.end = first;
+        } else {
+            self.free.push((first, room));
         }
     }
 
@@ -210,6 +224,22 @@ mod tests {
         places.keep(|buffer| buffer == BufferId(2));
         places.encode(&[watched(3, 20_480), watched(4, 20_480)], |_| 0).unwrap();
         assert_eq!(places.end(), 11, "both lie where the first buffer did");
+    }
+
+    #[test]
+    fn places_that_adjoin_are_one_and_the_last_are_no_room_any_more() {
+        let mut places = Places::default();
+        let all = [1, 2, 3, 4].map(|buffer| watched(buffer, 4096));
+        places.encode(&all, |_| 0).unwrap();
+        [1, 3, 2].map(|buffer| places.give_back(BufferId(buffer)));
+        places.encode(&[watched(5, 3 * 4096)], |_| 0).unwrap();
+        assert_eq!(places.end(), 4, "it lies where three did");
+        // A table that the device has no room for is given back, and small ones go on.
+        places.encode(&[watched(6, 1 << 40)], |_| 0).unwrap();
+        places.give_back(BufferId(6));
+        assert_eq!(places.end(), 4);
+        [5, 4].map(|buffer| places.give_back(BufferId(buffer)));
+        assert_eq!((places.end(), places.free.len()), (0, 0));
     }
 
     #[test]

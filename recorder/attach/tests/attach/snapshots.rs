@@ -51,6 +51,35 @@ fn what_others_write_in_a_quiet_moment_is_seen_at_once() {
 }
 
 #[test]
+fn memory_by_handles_is_of_others_once_they_may_have_it_and_multicast_addresses_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = record_with_kernels(folder.path(), ["moves-proc", "handles", "16"]);
+    let trace = open(folder.path(), "run.twin");
+    let (steps, written) = (steps(&trace), written(&run.stdout));
+    assert_eq!((steps.len(), written.len()), (3 + 16 + 1, 16));
+    let chunks = (4 << 20) / 1024;
+    let looked = |step: usize, name: &str| looked_at(&trace, &steps[step], "step.before", name);
+    // All but two are handed on after the third step: until then they are looked at in turn.
+    let later = ["late", "retained", "bound", "bound2", "ipc"];
+    assert_eq!(["imported", "early"].map(|name| looked(2, name)), [chunks; 2]);
+    assert_eq!(later.map(|name| looked(2, name)).iter().sum::<u64>() + looked(2, "own"), 6 * chunks / 16);
+    for (i, (at, byte)) in (3..).zip(&written) {
+        let held = |name: &str| value(&trace, &steps[i], "step.before", name)[*at];
+        for name in ["imported", "early"].into_iter().chain(later) {
+            assert_eq!((held(name), looked(i, name)), (*byte, chunks), "{name} in step {}", i + 1);
+        }
+        // With what became of others the table is a new one: the first look with it is at all.
+        let own = if i == 3 { chunks } else { chunks / 16 };
+        assert_eq!((held("own"), looked(i, "own")), (0, own), "step {}", i + 1);
+    }
+    let gaps = gaps(&trace);
+    assert_eq!(gaps.iter().filter(|gap| gap.contains("(multicast)")).count(), gaps.len(), "{gaps:?}");
+    assert_eq!(gaps.len(), 2);
+    assert!(!covered(&trace, &steps[0], "step.after").iter().any(|name| name.starts_with("g0.n1.p1")));
+    assert!(covered(&trace, &steps[19], "step.after").contains(&"plain"));
+}
+
+#[test]
 fn a_kernel_counts_from_when_it_is_enqueued() {
     let folder = tempfile::tempdir().unwrap();
     let run = record_with_kernels(folder.path(), ["moves-proc", "between", "8"]);

@@ -290,6 +290,7 @@ int main(int argc, char **argv) {
     else if (!strncmp(scenario, "update", 6)) update(scenario, steps);
 #ifndef REAL
     else if (!strcmp(scenario, "others")) others(steps);
+    else if (!strcmp(scenario, "handles")) handles_of(steps);
     else if (!strcmp(scenario, "defaults")) defaults(steps);
     else if (!strcmp(scenario, "unseen")) unseen(steps);
     else if (!strcmp(scenario, "io")) io();

@@ -57,6 +57,64 @@ static void others(int steps) {
     }
 }
 
+// Memory by handles. What comes from another process, or is handed to one before it is watched, while it is, through its
+// address or as a part of what several devices have at once, is written while nothing is called. The rest is the
+// program's own.
+static CUdeviceptr map(uint64_t handle, size_t bytes) {
+    CUdeviceptr at;
+    ok(CU(cuMemAddressReserve)(&at, bytes, (size_t)0, (CUdeviceptr)0, 0ull));
+    ok(CU(cuMemMap)(at, bytes, (size_t)0, handle, 0ull));
+    return at;
+}
+static void handles_of(int steps) {
+    enum { LARGE = 4 << 20, KINDS = 8, SHARED = 7 };
+    static const char *names[KINDS] = {"imported", "early", "late", "retained", "bound", "bound2", "ipc", "own"};
+    CUdeviceptr at[KINDS];
+    uint64_t handle[KINDS], again, all[2], to[8];
+    for (int k = 0; k < KINDS; k++) {
+        if (k == 0) ok(CU(cuMemImportFromShareableHandle)(&handle[k], (void *)7, 1));
+        else ok(CU(cuMemCreate)(&handle[k], (size_t)LARGE, (void *)0, 0ull));
+        if (k == 1) ok(CU(cuMemExportToShareableHandle)(to, handle[k], 1, 0ull));
+        if (k == 6) ok(CU2(cuMemAlloc)(&at[k], (size_t)LARGE));
+        else at[k] = map(handle[k], LARGE);
+        ok(CU(cuMemRelease)(k == 2 ? 0 : handle[k]));
+        memset((void *)at[k], 0, LARGE);
+        if (watch(names[k], at[k], LARGE)) die("not watched");
+    }
+    // Of one the handle is from this process, of the other from another.
+    ok(CU(cuMulticastCreate)(&all[0], (void *)0));
+    ok(CU(cuMemImportFromShareableHandle)(&all[1], (void *)7, 1));
+    for (int i = 0; i < 2; i++) ok(CU(cuMulticastAddDevice)(all[i], 0));
+    CUdeviceptr multicast[2] = {map(all[0], LARGE), map(all[1], LARGE)};
+    int attached = dlsym(RTLD_DEFAULT, "twinstep_watch") != 0;
+    if (attached && !watch("multicast", multicast[0], LARGE)) die("memory of several devices at once is watched");
+    begin();
+    launch(state, hidden, 4);
+    launch(state, multicast[0], 0);
+    launch(state, multicast[1], 0);
+    Handle exec = instantiate(end());
+    for (int i = 0; i < 3; i++) mark("before"), run(exec);
+    ok(CU(cuMemExportToShareableHandle)(to, handle[2], 1, 0ull));
+    ok(CU(cuMemRetainAllocationHandle)(&again, (void *)at[3]));
+    ok(CU(cuMemExportToShareableHandle)(to, again, 1, 0ull));
+    ok(CU(cuMemRetainAllocationHandle)(&again, (void *)at[4]));
+    ok(CU(cuMulticastBindMem)(all[0], (size_t)0, again, (size_t)0, (size_t)LARGE, 0ull));
+    ok(CU(cuMulticastBindAddr)(all[0], (size_t)LARGE, at[5], (size_t)LARGE, 0ull));
+    ok(CU(cuIpcGetMemHandle)(to, at[6]));
+    for (int i = 0; i < steps; i++) {
+        size_t where = (size_t)(i * 7 % 16) * (LARGE / 16) + 5;
+        for (int k = 0; k < SHARED; k++) ((uint8_t *)at[k])[where] = (uint8_t)(i + 1);
+        printf("wrote %lu %d\n", (unsigned long)where, i + 1);
+        mark("quiet"), run(exec);
+    }
+    // Plain memory lies there later.
+    ok(CU(cuMemUnmap)(multicast[0], (size_t)LARGE));
+    ok(CU(cuMemCreate)(&handle[0], (size_t)LARGE, (void *)0, 0ull));
+    ok(CU(cuMemMap)(multicast[0], (size_t)LARGE, (size_t)0, handle[0], 0ull));
+    if (watch("plain", multicast[0], LARGE)) die("plain memory is not watched");
+    mark("plain"), run(exec);
+}
+
 // Two devices, and on each a graph that is launched on the default stream.
 static void defaults(int steps) {
     enum { LARGE = 4 << 20 };

@@ -130,6 +130,11 @@ EXPORT CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *at, Handle64 handle, unsigned
     *at = known->at;
     return OK;
 }
+EXPORT CUresult cuIpcGetMemHandle(Handle64 *handle, CUdeviceptr at) {
+    *handle = (Handle64){.at = at};
+    return OK;
+}
+EXPORT CUresult cuMemPoolExportPointer(void *data, CUdeviceptr at) { (void)data, (void)at; return OK; }
 EXPORT CUresult cuIpcCloseMemHandle(CUdeviceptr at) {
     for (int i = 0; i < 4; i++)
         if (opened[i].count && opened[i].at == at) return --opened[i].count ? OK : (drain_all(), give(at));
@@ -184,6 +189,8 @@ EXPORT CUresult cuMemHostUnregister(void *at) { return give((CUdeviceptr)(uintpt
     {"cuStreamBatchMemOp", 11070, 0, cuStreamBatchMemOp_v2}, \
     {"cuIpcOpenMemHandle", 11000, 0, cuIpcOpenMemHandle_v2}, \
     {"cuIpcCloseMemHandle", 4010, 0, cuIpcCloseMemHandle}, \
+    {"cuIpcGetMemHandle", 4010, 0, cuIpcGetMemHandle}, \
+    {"cuMemPoolExportPointer", 11020, 0, cuMemPoolExportPointer}, \
     {"cuMemPoolImportPointer", 11020, 0, cuMemPoolImportPointer}, \
     {"cuMemHostAlloc", 2020, 0, cuMemHostAlloc}, \
     {"cuMemAllocHost", 3020, 0, cuMemAllocHost_v2}, \
