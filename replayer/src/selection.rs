@@ -41,7 +41,9 @@ impl Selection {
         text: &str,
     ) -> Result<Selection, ReplayError> {
         let wrong = |what: String| ReplayError::Selection(what);
-        let (name, index) = match text.split_once('[') {
+        // Engines name buffers `layers[0].k`: such a name is taken as it is, and the last bracket selects.
+        let named = trace.find_buffer(text, None).is_some();
+        let (name, index) = match text.rsplit_once('[').filter(|_| !named) {
             Some((name, rest)) => {
                 let index =
                     rest.strip_suffix(']').ok_or_else(|| wrong(format!("`{text}`: `[` without `]`")))?;

@@ -193,3 +193,61 @@ fn a_step_that_is_not_there_is_told_with_the_numbers_that_are() {
     let error = told(&[], at(1, 1));
     assert!(error.contains("the trace has no steps"), "{error}");
 }
+
+/// Engines name what they have as their language does.
+#[test]
+fn names_may_have_brackets() {
+    let notes = vec![("engine".into(), "foreign".into())];
+    let mut writer =
+        TraceWriter::new(MemoryStorage::default(), &RunRecord { notes, ..Default::default() }).unwrap();
+    let (mut covered, mut contents) = (Vec::new(), Vec::new());
+    for (i, name) in ["layers[0].k", "k[1]", "k"].into_iter().enumerate() {
+        covered.push(BufferId(i as u32));
+        contents.push(bytes(&[i as f32, 10.0 + i as f32]));
+        let record = BufferRecord {
+            name: name.into(),
+            generation: 0,
+            dtype: DType::F32,
+            shape: vec![2],
+            role: Role::State,
+            bytes: 8,
+            chunk_bytes: 16,
+            address: None,
+            contents: None,
+        };
+        writer.add_buffer(&record).unwrap();
+    }
+    let changed: Vec<ChangedChunks<'_>> = covered
+        .iter()
+        .zip(&contents)
+        .map(|(&buffer, bytes)| ChangedChunks { buffer, first_chunk: 0, bytes })
+        .collect();
+    let program = writer.add_program(&Program { items: vec![Item::Gap { reason: "test".into() }] }).unwrap();
+    writer.add_request(&RequestRecord { request: 1, text: String::new(), prompt: vec![1], row: 0 }).unwrap();
+    let snapshot = writer.snapshot(&covered, &changed, &[]).unwrap();
+    let points = vec![PointRecord { point: "step.after".into(), position: 0, snapshot }];
+    let step = StepRecord {
+        kind: StepKind::Decode,
+        request: 1,
+        step: 1,
+        rank: 0,
+        program,
+        host_writes: vec![],
+        host_reads: vec![],
+        points,
+    };
+    writer.commit_step(&step).unwrap();
+    let trace = Trace::from_bytes(writer.finish().unwrap().into_bytes()).unwrap();
+    let shown = |what: &str| {
+        print_at(&trace, what, at(1, 1), "step.after", 9)
+            .map(|report| values(&report))
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(shown("layers[0].k"), Ok(vec![0.0, 10.0]));
+    assert_eq!(shown("layers[0].k[1]"), Ok(vec![10.0]));
+    assert_eq!(shown("k[1]").map(|v| v.len()), Ok(2), "a buffer of that name comes first");
+    assert_eq!(shown("k[1][0]"), Ok(vec![1.0]));
+    assert_eq!(shown("k[0]"), Ok(vec![2.0]));
+    assert!(shown("layers[0].k[5]").unwrap_err().contains("out of range"));
+    assert!(shown("k[0").unwrap_err().contains("`[` without `]`"));
+}

@@ -124,6 +124,13 @@ fn a_program_that_cannot_be_attached_to_is_no_success() {
     assert_eq!(json["attach"]["program"], false);
     let text = twinstep(folder.path(), &["doctor", "--program", "nosuch"]).expect(1).stdout;
     assert!(text.contains("there is no program `nosuch`"), "{text}");
+    std::fs::write(folder.path().join("notes"), "text").unwrap();
+    for (program, what) in
+        [("./nosuch", "there is no program"), ("./notes", "may not be executed"), ("/", "is a folder")]
+    {
+        let run = twinstep(folder.path(), &["attach", "-o", "x.twin", "--", program]).expect(2);
+        assert!(run.stderr.contains(what), "{program}: {}", run.stderr);
+    }
     twinstep(folder.path(), &["doctor"]).expect(0);
 }
 

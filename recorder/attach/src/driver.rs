@@ -51,6 +51,17 @@ fn library() -> Option<*mut c_void> {
     (!opened.is_null()).then_some(opened)
 }
 
+/// Whether a function is a newer version of that name, which no wrapper here knows: the driver exports it so.
+pub fn is_newer(name: &CStr, function: *mut c_void) -> bool {
+    let Some(library) = library() else { return false };
+    (2..=5).any(|version| {
+        let symbol = format!("{}_v{version}\0", name.to_string_lossy());
+        // SAFETY: as in `find`; the name ends in NUL.
+        let found = unsafe { real_dlsym()(library, symbol.as_ptr().cast()) };
+        found == function
+    })
+}
+
 /// Whether the process has a libcuda; loads none.
 pub fn is_loaded() -> bool {
     // SAFETY: a constant name; nothing is loaded.
@@ -290,6 +301,10 @@ functions! {
     cuMemExportToShareableHandle(to: *mut c_void, handle: CUmemGenericAllocationHandle, kind: c_int, flags: u64);
     cuMulticastCreate(handle: *mut CUmemGenericAllocationHandle, properties: *const c_void);
     cuMulticastAddDevice(handle: CUmemGenericAllocationHandle, device: c_int);
+    cuMulticastBindMem_v2(multicast: CUmemGenericAllocationHandle, device: c_int, offset: usize,
+        memory: CUmemGenericAllocationHandle, memory_offset: usize, bytes: usize, flags: u64);
+    cuMulticastBindAddr_v2(multicast: CUmemGenericAllocationHandle, device: c_int, offset: usize, address: CUdeviceptr,
+        bytes: usize, flags: u64);
     cuMulticastBindMem(multicast: CUmemGenericAllocationHandle, offset: usize, memory: CUmemGenericAllocationHandle,
         memory_offset: usize, bytes: usize, flags: u64);
     cuMulticastBindAddr(multicast: CUmemGenericAllocationHandle, offset: usize, address: CUdeviceptr, bytes: usize,

@@ -71,7 +71,9 @@ fn print(app: &mut App, text: &str) {
             }
         }
     }
-    let (name, index) = what.split_once('[').map_or((what, ""), |(name, index)| (name, index));
+    // As `Selection` reads it: names may have brackets.
+    let named = app.beside().is_some_and(|beside| beside.buffers.iter().any(|b| b.name() == what));
+    let (name, index) = what.rsplit_once('[').filter(|_| !named).unwrap_or((what, ""));
     open(app, name);
     if !index.is_empty() {
         // The first element of the selection has the cursor.

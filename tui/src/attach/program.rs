@@ -17,7 +17,13 @@ const DEPTH: u32 = 4;
 /// There is no such program, or it is statically linked, of another architecture, or privileged.
 pub(crate) fn check(program: &OsStr) -> Result<(), Failure> {
     let path = find(program).ok_or_else(|| {
-        Failure::new("program", format!("there is no program `{}`", program.to_string_lossy()))
+        let name = program.to_string_lossy();
+        let what = match std::fs::metadata(program) {
+            Ok(meta) if meta.is_dir() => format!("`{name}` is a folder, no program"),
+            Ok(_) if Path::new(program).components().count() > 1 => format!("`{name}` may not be executed"),
+            _ => format!("there is no program `{name}`"),
+        };
+        Failure::new("program", what)
             .hint("give the command as in a shell: twinstep attach -o run.twin -- python serve.py")
     })?;
     examine(&path, DEPTH)

@@ -56,6 +56,19 @@ hooks! {
         handed_on(memory, result)
     }
 
+    fn cuMulticastBindMem_v2(multicast: CUmemGenericAllocationHandle, device: c_int, offset: usize,
+        memory: CUmemGenericAllocationHandle, memory_offset: usize, bytes: usize, flags: u64) {
+        let result =
+            real!(driver::cuMulticastBindMem_v2(multicast, device, offset, memory, memory_offset, bytes, flags));
+        handed_on(memory, result)
+    }
+
+    fn cuMulticastBindAddr_v2(multicast: CUmemGenericAllocationHandle, device: c_int, offset: usize,
+        address: CUdeviceptr, bytes: usize, flags: u64) {
+        let result = real!(driver::cuMulticastBindAddr_v2(multicast, device, offset, address, bytes, flags));
+        shared::handed_on(address, result)
+    }
+
     fn cuMulticastBindAddr(multicast: CUmemGenericAllocationHandle, offset: usize, address: CUdeviceptr,
         bytes: usize, flags: u64) {
         let result = real!(driver::cuMulticastBindAddr(multicast, offset, address, bytes, flags));

@@ -196,6 +196,11 @@ const VERSIONED: &[(&CStr, Versions)] = &[
             (11070, c"cuStreamBatchMemOp_v2", c"cuStreamBatchMemOp_v2_ptsz"),
         ],
     ),
+    (c"cuMulticastBindMem", &[(12010, c"cuMulticastBindMem", c""), (13010, c"cuMulticastBindMem_v2", c"")]),
+    (
+        c"cuMulticastBindAddr",
+        &[(12010, c"cuMulticastBindAddr", c""), (13010, c"cuMulticastBindAddr_v2", c"")],
+    ),
     (c"cuMemAllocHost", &[(3020, c"cuMemAllocHost_v2", c"")]),
     (c"cuMemHostRegister", &[(4000, c"cuMemHostRegister", c""), (6050, c"cuMemHostRegister_v2", c"")]),
     (c"cuIpcOpenMemHandle", &[(4010, c"cuIpcOpenMemHandle", c""), (11000, c"cuIpcOpenMemHandle_v2", c"")]),
@@ -262,6 +267,8 @@ unsafe fn replace(symbol: *const c_char, function: *mut *mut c_void, version: c_
         if let Some(exact) = all.into_iter().find(|s| driver::address(s) == Some(found)) {
             symbol = exact;
         }
+    } else if driver::is_newer(name, found) {
+        return;
     }
     driver::supply(symbol, found);
     if let Some(ours) = wrapper(symbol) {
@@ -347,6 +354,8 @@ mod tests {
             (c"cuMemAlloc", 2000, 0, None),
             (c"cuMemAlloc", 12000, 2, Some(c"cuMemAlloc_v2")),
             (c"cuMemUnmap", 12000, 2, Some(c"cuMemUnmap")),
+            (c"cuMulticastBindMem", 13000, 0, Some(c"cuMulticastBindMem")),
+            (c"cuMulticastBindMem", 13010, 2, Some(c"cuMulticastBindMem_v2")),
             (c"cuModuleLoad", 12000, 0, None),
         ] {
             assert_eq!(meant(name, version, flags), expected, "{name:?} {version} {flags}");

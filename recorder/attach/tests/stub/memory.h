@@ -158,6 +158,15 @@ EXPORT CUresult cuMulticastBindAddr(uint64_t to, size_t to_at, CUdeviceptr at, s
     (void)to, (void)to_at, (void)at, (void)bytes, (void)flags;
     return OK;
 }
+EXPORT CUresult cuMulticastBindMem_v2(uint64_t to, int device, size_t to_at, uint64_t handle, size_t at, size_t bytes,
+                                      uint64_t flags) {
+    return device ? INVALID_VALUE : cuMulticastBindMem(to, to_at, handle, at, bytes, flags);
+}
+EXPORT CUresult cuMulticastBindAddr_v2(uint64_t to, int device, size_t to_at, CUdeviceptr at, size_t bytes, uint64_t flags) {
+    return device ? INVALID_VALUE : cuMulticastBindAddr(to, to_at, at, bytes, flags);
+}
+// A version of the function that is not in any header yet.
+EXPORT CUresult cuMemRelease_v2(int newer, uint64_t handle) { (void)handle; return newer == 1 ? OK : INVALID_VALUE; }
 EXPORT CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, uint64_t handle, uint64_t flags) {
     (void)offset, (void)flags;
     mapped[handle % 16].handle = handle, mapped[handle % 16].at = at;
