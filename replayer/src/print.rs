@@ -1,10 +1,10 @@
 //! Values of a buffer at a step.
 
 use serde::{Serialize, Serializer};
-use twinstep_traces::{BufferRecord, DType, MAX_READ_BYTES, StepRecord, Trace};
+use twinstep_traces::{BufferId, BufferRecord, DType, MAX_READ_BYTES, StepRecord, Trace};
 
 use crate::ReplayError;
-use crate::at::{At, find};
+use crate::at::{At, find, place};
 use crate::foreign::is_foreign;
 use crate::points::{called, labels};
 use crate::rerun::memory_inside;
@@ -146,7 +146,8 @@ pub fn print_at(
         if let Some(other) = other.filter(|_| is_foreign(trace.run())) {
             return Err(missing(&format!("is not known at {point} of step {at}; {other}")));
         }
-        if !end {
+        // What our own engine did not record can be made again.
+        if !end || is_foreign(trace.run()) {
             let there = covering(trace, &step, &selection)?;
             return Err(missing(&format!("is not recorded at {point} of step {at}; {there}")));
         }
@@ -206,18 +207,30 @@ fn extent(selection: &Selection, record: &BufferRecord, most: u64) -> Result<(u6
     Ok((first, end, count))
 }
 
-/// At which points of a step a buffer is recorded, in words.
+/// At which points of a step a buffer is recorded, in words; if at none, where it is first.
 fn covering(trace: &Trace, step: &StepRecord, selection: &Selection) -> Result<String, ReplayError> {
+    let points = covering_points(trace, step, selection.buffer)?;
+    if !points.is_empty() {
+        return Ok(format!("it is at {} (--point)", named(points.into_iter())));
+    }
+    for index in 0..trace.step_count() {
+        let other = trace.step(index)?;
+        let Some(at) = place(&other) else { continue };
+        if let Some(first) = covering_points(trace, &other, selection.buffer)?.first() {
+            return Ok(format!("nor at any other point of that step; it is first at {first} of step {at}"));
+        }
+    }
+    Ok("nor anywhere else".to_owned())
+}
+
+fn covering_points(trace: &Trace, step: &StepRecord, buffer: BufferId) -> Result<Vec<String>, ReplayError> {
     let mut points = Vec::new();
     for (name, point) in labels(&step.points) {
-        if trace.covers(point.snapshot, selection.buffer)? {
+        if trace.covers(point.snapshot, buffer)? {
             points.push(name);
         }
     }
-    Ok(match points.is_empty() {
-        true => "nor at any other point of that step".to_owned(),
-        false => format!("it is at {}", named(points.into_iter())),
-    })
+    Ok(points)
 }
 
 fn named(points: impl Iterator<Item = String>) -> String {

@@ -108,7 +108,7 @@ fn an_unknown_point_is_told_with_those_that_there_are() {
     );
     let error = print_at(&trace(), "other", at(1, 1), "layer.0.after", 1).unwrap_err().to_string();
     assert!(
-        error.contains("not recorded at layer.0.after of step 1; it is at step.before, step.after"),
+        error.contains("not recorded at layer.0.after of step 1; it is at step.before, step.after (--point)"),
         "{error}"
     );
 }
@@ -194,18 +194,15 @@ fn a_step_that_is_not_there_is_told_with_the_numbers_that_are() {
     assert!(error.contains("the trace has no steps"), "{error}");
 }
 
-/// Engines name what they have as their language does.
-#[test]
-fn names_may_have_brackets() {
-    let notes = vec![("engine".into(), "foreign".into())];
-    let mut writer =
-        TraceWriter::new(MemoryStorage::default(), &RunRecord { notes, ..Default::default() }).unwrap();
-    let (mut covered, mut contents) = (Vec::new(), Vec::new());
-    for (i, name) in ["layers[0].k", "k[1]", "k"].into_iter().enumerate() {
-        covered.push(BufferId(i as u32));
-        contents.push(bytes(&[i as f32, 10.0 + i as f32]));
+/// Decode steps of another engine: for each the buffers, by number, that each of its points covers. Buffer `i` holds `i`
+/// and `10 + i`.
+fn covering(names: &[&str], steps: &[&[(&str, &[u32])]]) -> Trace {
+    let run = RunRecord { notes: vec![("engine".into(), "foreign".into())], ..Default::default() };
+    let mut writer = TraceWriter::new(MemoryStorage::default(), &run).unwrap();
+    let contents: Vec<Vec<u8>> = (0..names.len()).map(|i| bytes(&[i as f32, 10.0 + i as f32])).collect();
+    for name in names {
         let record = BufferRecord {
-            name: name.into(),
+            name: (*name).into(),
             generation: 0,
             dtype: DType::F32,
             shape: vec![2],
@@ -217,31 +214,42 @@ fn names_may_have_brackets() {
         };
         writer.add_buffer(&record).unwrap();
     }
-    let changed: Vec<ChangedChunks<'_>> = covered
-        .iter()
-        .zip(&contents)
-        .map(|(&buffer, bytes)| ChangedChunks { buffer, first_chunk: 0, bytes })
-        .collect();
     let program = writer.add_program(&Program { items: vec![Item::Gap { reason: "test".into() }] }).unwrap();
     writer.add_request(&RequestRecord { request: 1, text: String::new(), prompt: vec![1], row: 0 }).unwrap();
-    let snapshot = writer.snapshot(&covered, &changed, &[]).unwrap();
-    let points = vec![PointRecord { point: "step.after".into(), position: 0, snapshot }];
-    let step = StepRecord {
-        kind: StepKind::Decode,
-        request: 1,
-        step: 1,
-        rank: 0,
-        program,
-        host_writes: vec![],
-        host_reads: vec![],
-        points,
-    };
-    writer.commit_step(&step).unwrap();
-    let trace = Trace::from_bytes(writer.finish().unwrap().into_bytes()).unwrap();
+    let mut known = std::collections::BTreeSet::new();
+    for (step, points) in (1..).zip(steps) {
+        let mut recorded = Vec::new();
+        for (point, buffers) in *points {
+            let covered: Vec<BufferId> = buffers.iter().map(|&b| BufferId(b)).collect();
+            let new = covered.iter().filter(|buffer| known.insert(**buffer));
+            let changed: Vec<ChangedChunks<'_>> = new
+                .map(|&buffer| ChangedChunks { buffer, first_chunk: 0, bytes: &contents[buffer.0 as usize] })
+                .collect();
+            let snapshot = writer.snapshot(&covered, &changed, &[]).unwrap();
+            recorded.push(PointRecord { point: (*point).into(), position: 0, snapshot });
+        }
+        let step = StepRecord {
+            kind: StepKind::Decode,
+            request: 1,
+            step,
+            rank: 0,
+            program,
+            host_writes: vec![],
+            host_reads: vec![],
+            points: recorded,
+        };
+        writer.commit_step(&step).unwrap();
+    }
+    Trace::from_bytes(writer.finish().unwrap().into_bytes()).unwrap()
+}
+
+/// Engines name what they have as their language does.
+#[test]
+fn names_may_have_brackets() {
+    let trace = covering(&["layers[0].k", "k[1]", "k"], &[&[("step.after", &[0, 1, 2])]]);
     let shown = |what: &str| {
-        print_at(&trace, what, at(1, 1), "step.after", 9)
-            .map(|report| values(&report))
-            .map_err(|e| e.to_string())
+        let report = print_at(&trace, what, at(1, 1), "step.after", 9);
+        report.map(|report| values(&report)).map_err(|e| e.to_string())
     };
     assert_eq!(shown("layers[0].k"), Ok(vec![0.0, 10.0]));
     assert_eq!(shown("layers[0].k[1]"), Ok(vec![10.0]));
@@ -250,4 +258,24 @@ fn names_may_have_brackets() {
     assert_eq!(shown("k[0]"), Ok(vec![2.0]));
     assert!(shown("layers[0].k[5]").unwrap_err().contains("out of range"));
     assert!(shown("k[0").unwrap_err().contains("`[` without `]`"));
+}
+
+#[test]
+fn where_a_buffer_is_recorded_instead_is_told() {
+    let first: &[(&str, &[u32])] =
+        &[("step.before", &[0]), ("qkv", &[0, 1]), ("attn", &[1]), ("step.after", &[0])];
+    let second: &[(&str, &[u32])] = &[("step.before", &[0]), ("mlp", &[2]), ("step.after", &[0])];
+    let trace = covering(&["x", "inside", "late", "never"], &[first, second]);
+    let error = |what: &str, step: u32, point: &str| {
+        print_at(&trace, what, at(1, step), point, 9).unwrap_err().to_string()
+    };
+    let inside = error("inside", 1, "step.after");
+    assert!(
+        inside.ends_with("is not recorded at step.after of step 1; it is at qkv, attn (--point)"),
+        "{inside}"
+    );
+    let late = error("late", 1, "step.before");
+    assert!(late.ends_with("nor at any other point of that step; it is first at mlp of step 2"), "{late}");
+    let never = error("never", 2, "step.after");
+    assert!(never.ends_with("is not recorded at step.after of step 2; nor anywhere else"), "{never}");
 }

@@ -568,8 +568,8 @@ fn run_info(trace: &Trace, path: &Path) -> Done<RunInfo> {
         complete: trace.complete(),
         recording: trace.recording(),
         steps: replayer::step_list(trace).map_err(text)?,
-        // A cause is shown by re-execution.
-        explain: able.step.clone(),
+        // A cause is shown by re-execution; of another engine's runs what the logs tell, and the result says how much.
+        explain: if replayer::is_foreign(run) { "yes".to_owned() } else { able.step.clone() },
         step: able.step,
         // What it does not look at, its result says.
         check: if able.check.starts_with("in part") { "yes".to_owned() } else { able.check },

@@ -82,7 +82,8 @@ pub(crate) fn kv(app: &App, area: Rect, buf: &mut Buffer) {
         return waiting(app, Kind::Kv, area, buf);
     };
     let Some(slots) = map.cells.first().map(Vec::len) else {
-        Pen::at(buf, area, 0).put("this trace has no kv_cache buffers here", theme.dim());
+        Pen::at(buf, area, 0)
+            .put("no buffers kv_cache.N of shape [2, blocks, tokens, ...] here: 3 shows values", theme.dim());
         return;
     };
     let (layer, slot) = app.kv_cursor;
