@@ -293,6 +293,56 @@ def test_an_exception_is_marked(tmp_path, library):
     assert log[1:] == ["begin forward 0", "end forward 0", "mark exception: KeyError: 'mid'", "flush"]
 
 
+def test_the_programs_exception_matters_more_than_the_librarys(tmp_path, library):
+    out, err, _ = attached(tmp_path, library, """
+        def codes():
+            if broken:
+                raise RuntimeError("no codes now")
+            return state
+        state, broken = np.zeros(3, np.float32), False
+        with twinstep.record() as r:
+            r.watch("codes", codes)
+            try:
+                with r.launch("forward"):
+                    broken = True
+                    raise KeyError("mid")
+            except KeyError:
+                print("the program's own")
+            r.step()
+    """)
+    assert out == ["the program's own"] and err.count("RuntimeWarning: codes cannot be watched") == 1
+
+
+def test_what_is_told_after_the_end_is_told_once(tmp_path, library):
+    _, err, log = attached(tmp_path, library, """
+        with twinstep.record() as r:
+            r.step()
+        for _ in range(3):
+            r.watch("codes", np.zeros(3))
+            with r.launch("forward"):
+                pass
+            r.step()
+    """)
+    assert err.count("RuntimeWarning") == err.count("RuntimeWarning: r.watch() is not recorded, nor are later calls: the recording") == 1
+    assert log == ["note mode eager", "step 0", "flush"]
+
+
+def test_a_warm_up_within_a_warm_up(tmp_path, library):
+    """The library knows one at a time: it hears of the outer one, and of its end."""
+    _, _, log = attached(tmp_path, library, """
+        with twinstep.record() as r:
+            with r.warmup("outer"):
+                with r.warmup("inner"):
+                    assert r.step() == 0
+                assert r.step() == 0
+            assert r.step() == 1
+    """)
+    assert log == [
+        "note mode eager", "warmup 1 outer", "mark warm-up: inner", "step 0", "mark warm-up ended: inner", "step 0",
+        "warmup 0 ", "step 0", "flush",
+    ]  # fmt: skip
+
+
 def test_a_library_taken_in_by_the_driver_is_found(tmp_path, library):
     """Loaded without making its names global, as the CUDA driver does."""
     _, _, log = attached(tmp_path, library, f"""

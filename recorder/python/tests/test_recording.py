@@ -288,7 +288,6 @@ def test_wrong_arguments(tmp_path):
             r.host_write("hidden", np.zeros(1, np.float32), offset=6)
         with pytest.raises(TraceError, match="twinstep attach -o"):
             r.reexecute(1, patch={})
-    r.step(), r.watch("late", np.zeros(1)), r.mark("late"), r.close()
     with pytest.raises(TraceError, match="ended"):
         r.reexecute(1)
     assert len(twinstep.open(tmp_path / "a.twin").steps) == 0

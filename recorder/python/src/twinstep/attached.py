@@ -123,7 +123,7 @@ class Attached:
         self.told: Set[str] = set()
         self.closed = False
         self.step_number = 0
-        self.warming = 0
+        self.warming: List[str] = []
         # How often the program said it, apart from warm-ups.
         self.parts = self.steps = 0
         if path is not None and self.path and os.path.abspath(os.fsdecode(path)) != os.path.abspath(self.path):
@@ -255,6 +255,10 @@ class Attached:
     # What happens.
 
     def request(self, text: str, prompt: List[int]) -> None:
+        if self.warming:
+            # To the library it would be one of the run's requests.
+            self.mark(f"request: {text}")
+            return
         self._look_again()
         self.step_number = 0
         self._event("request", _text(text), (_U32 * len(prompt))(*prompt), len(prompt))
@@ -269,12 +273,19 @@ class Attached:
         return self.step_number
 
     def warmup_begin(self, label: str) -> None:
-        self.warming += 1
-        self._event("warmup", 1, _text(label))
+        # The library knows one at a time: the end of an inner one would be that of all.
+        if self.warming:
+            self.mark(f"warm-up: {label}")
+        else:
+            self._event("warmup", 1, _text(label))
+        self.warming.append(label)
 
     def warmup_end(self) -> None:
-        self.warming -= 1
-        self._event("warmup", 0, b"")
+        label = self.warming.pop()
+        if self.warming:
+            self.mark(f"warm-up ended: {label}")
+        else:
+            self._event("warmup", 0, b"")
 
     def launch_begin(self, name: str, stream: int) -> None:
         self._look_again()

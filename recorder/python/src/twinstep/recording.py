@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 import weakref
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def _rank() -> Optional[int]:
 class _Nothing:
     """Where nothing is recorded: every call is answered with 0."""
 
-    path, names, closed = None, (), True
+    path, names, closed, warming = None, (), True, False
 
     def __init__(self):
         self.trouble: List[str] = []
@@ -118,7 +118,8 @@ class Recording:
 
     Recording stops for good at the first write that fails: one :class:`TraceError` is raised (or
     warned of, with ``on_error="warn"``), and all later calls do nothing. What was recorded until
-    then stays readable; so it does if the process is killed. A forked child records nothing.
+    then stays readable; so it does if the process is killed. A forked child records nothing. What is
+    told after :meth:`close`, or after the ``with`` block, is not recorded: one warning says so.
     """
 
     def __init__(self, path, mode, model, prompt, force, on_error, rank, notes):
@@ -140,6 +141,10 @@ class Recording:
         self._lock = threading.RLock()
         self._done = False
         self._forked = False
+        # The program closed it; and what it said after that was told.
+        self._ended = self._told_ended = False
+        self._requests: Set[str] = set()
+        self._told_again = False
         library = attached.library()
         if library is not None:
             self._to: Any = attached.Attached(library, path, mode, model, prompt, notes)
@@ -176,6 +181,16 @@ class Recording:
     def recording(self) -> bool:
         """False once closed, stopped by a write that failed, or in a forked child."""
         return not (self._done or self._forked or self._to.closed)
+
+    def _records(self, call: str) -> bool:
+        """Whether what a call tells is recorded. Once closed it is not, which the program hears once."""
+        if self.recording:
+            return True
+        if self._ended and not (self._forked or self._told_ended):
+            self._told_ended = True
+            which = f"the recording {self.path}" if self.path else "the recording"
+            _tell(f"r.{call}() is not recorded, nor are later calls: {which} was closed before")
+        return False
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[Any]:
@@ -228,7 +243,7 @@ class Recording:
         self._check_name(name)
         if role not in _ROLES:
             raise ValueError(f"{role!r} is no role: one of {', '.join(_ROLES)}")
-        if self.recording:
+        if self._records("watch"):
             with self._call() as to:
                 to.watch(name, source.of_object(tensor, role, address, hold=not self.attached))
 
@@ -245,7 +260,7 @@ class Recording:
 
         Raises ``ValueError`` where nothing matches or a name is watched already.
         """
-        if not self.recording:
+        if not self._records("watch_module"):
             return []
         if prefix:
             self._check_name(prefix)
@@ -302,16 +317,31 @@ class Recording:
         """A new request begins; its steps count from 1.
 
         ``id``: the engine's own, by which two runs' requests are matched. ``prompt``: token ids.
-        A loop that never calls this has one request.
+        A loop that never calls this has one request. A request cannot be resumed: an ``id`` that
+        began before begins another request, and one warning says so. What to do where requests
+        take turns is in the package's README, "Requests that take turns".
         """
         if not isinstance(id, str) or "\0" in id:
             raise ValueError("a request's id is text")
         tokens = [int(token) for token in np.asarray(list(prompt), dtype=object).reshape(-1)]
         if any(not 0 <= token < 1 << 32 for token in tokens):
             raise ValueError("token ids are numbers from 0 to 2^32 - 1")
-        if self.recording:
+        if self._records("request"):
             with self._call() as to:
+                if id and not to.warming:
+                    self._tell_again(id, to)
                 to.request(id, tokens)
+
+    def _tell_again(self, id: str, to: Any) -> None:
+        """Two runs' requests are matched by ids that occur once: a loop that resumes them hears of it."""
+        if id in self._requests and not self._told_again:
+            self._told_again = True
+            to.notices.append(
+                f"request {id!r} began before and cannot be resumed: this is another request, with steps from 1, and "
+                "`twinstep diff` matches such by prompt or order only. Call r.request() once for each; where they "
+                'take turns, see "Requests that take turns" in the README of the package'
+            )
+        self._requests.add(id)
 
     def step(self, kind: Optional[str] = None) -> int:
         """The step that ran since the last call ends here; gives its number within the request.
@@ -326,7 +356,7 @@ class Recording:
         if kind not in (None, "prefill", "decode"):
             raise ValueError(f"{kind!r} is no kind of step: prefill or decode")
         number = 0
-        if self.recording:
+        if self._records("step"):
             with self._call() as to:
                 number = to.step(kind)
         return number
@@ -349,7 +379,7 @@ class Recording:
         if name == "step":
             raise ValueError("step.before and step.after are points of the whole step: give its part another name")
         part, begun = None, False
-        if self.recording:
+        if self._records("launch"):
             with self._call() as to:
                 part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
                 begun = True
@@ -359,7 +389,7 @@ class Recording:
             failed = False
         finally:
             if begun and self.recording:
-                with self._call() as to:
+                with self._end_of(failed) as to:
                     if self.attached:
                         to.launch_end(name, stream)
                     else:
@@ -376,16 +406,30 @@ class Recording:
         if not isinstance(label, str) or "\0" in label:
             raise ValueError("a warm-up's label is text")
         begun = False
-        if self.recording:
+        if self._records("warmup"):
             with self._call() as to:
                 to.warmup_begin(label)
                 begun = True
+        failed = True
         try:
             yield
+            failed = False
         finally:
             if begun and self.recording:
-                with self._call() as to:
+                with self._end_of(failed) as to:
                     to.warmup_end()
+
+    @contextlib.contextmanager
+    def _end_of(self, failed: bool) -> Iterator[Any]:
+        """As :meth:`_call`. A block that ``failed`` ends by the program's exception, which matters more than ours."""
+        try:
+            with self._call() as to:
+                yield to
+        except TraceError as error:
+            if not failed:
+                raise
+            with contextlib.suppress(RuntimeWarning):
+                _tell(str(error))
 
     def host_write(self, name: str, values: Any, offset: int = 0) -> None:
         """Notes that the host wrote ``values`` to a watched buffer, ``offset`` in bytes.
@@ -397,14 +441,14 @@ class Recording:
         bytes lie outside it.
         """
         given = tensors.tensor(values)
-        if self.recording and not self.attached:
+        if self._records("host_write") and not self.attached:
             with self._call() as to:
                 to.host_write(name, given, offset)
 
     def mark(self, text: str) -> None:
         """A note at this place of the run, shown in its log."""
         text = str(text).replace("\0", "\\0")
-        if self.recording:
+        if self._records("mark"):
             with self._call() as to:
                 to.mark(text)
 
@@ -443,7 +487,7 @@ class Recording:
     def _close(self, error: Optional[BaseException]) -> None:
         if self.recording:
             with self._call() as to:
-                self._done = True
+                self._done = self._ended = True
                 to.close(error)
 
     def __enter__(self) -> "Recording":
