@@ -258,6 +258,54 @@ def test_a_refusal_may_be_a_warning(tmp_path, library):
     assert log == ["note mode eager", "step 0", "flush"]
 
 
+def test_a_module_goes_on_without_what_is_refused(tmp_path, library):
+    out, err, log = attached(tmp_path, library, """
+        class Engine: pass
+        engine = Engine()
+        engine.first, engine.unknown, engine.last = (np.zeros(3, np.int32) for _ in range(3))
+        with twinstep.record() as r:
+            try:
+                r.watch_module(engine)
+            except twinstep.TraceError as error:
+                print(error)
+        with twinstep.record(on_error="warn") as r:
+            print(r.watch_module(engine))
+    """)
+    refused = "twinstep attach: no allocation at this address"
+    assert out == [refused, "['first', 'last']"] and err.count(f"RuntimeWarning: {refused}") == 1
+    words = [" ".join(line.split()[:2]) for line in log]
+    assert words == [
+        "note mode", "watch first", "unwatch first", "flush",
+        "note mode", "watch first", "watch last", "unwatch first", "unwatch last", "flush",
+    ]  # fmt: skip
+
+
+def test_a_source_that_fails(tmp_path, library):
+    """At once an error, as alone; another one that ends a watch none."""
+    out, err, log = attached(tmp_path, library, """
+        def fails():
+            raise RuntimeError("no codes\\nnow")
+        def ends():
+            asked.append(1)
+            if len(asked) == 2:
+                r.unwatch("codes")
+            return state
+        state, asked = np.zeros(3, np.int32), []
+        with twinstep.record() as r:
+            try:
+                r.watch("x", fails)
+            except ValueError as error:
+                print(error)
+            r.watch("ends", ends)
+            r.watch("codes", state)
+            print(r.step())
+    """)
+    assert out == ["x: RuntimeError: no codes; now", "1"] and err == ""
+    assert [" ".join(line.split()[:2]) for line in log[1:]] == [
+        "watch ends", "watch codes", "unwatch codes", "step 0", "unwatch ends", "flush",
+    ]  # fmt: skip
+
+
 def test_a_library_that_has_stopped_is_told_once(tmp_path, library):
     out, err, _ = attached(tmp_path, library, """
         with twinstep.record() as r:
@@ -268,7 +316,7 @@ def test_a_library_that_has_stopped_is_told_once(tmp_path, library):
                     print(step, error)
     """, FAKE_STOPPED="1")
     assert out == ["0 twinstep attach: nothing is recorded in this process (any more)"]
-    assert "not everything has arrived" in err
+    assert "<string>:3: RuntimeWarning: twinstep attach: not everything has arrived" in err
 
 
 def test_another_path_is_told(tmp_path, library):

@@ -488,3 +488,42 @@ def test_a_forked_child_writes_nothing(tmp_path):
     trace = twinstep.open(tmp_path / "a.twin")
     assert trace.complete and [float(trace.buffer("state", s)[0]) for s in range(1, 6)] == [0, 2, 3, 4, 4]
     assert len(twinstep.open(tmp_path / "a.twin.child").steps) == 1
+
+
+class Textless(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Long(Exception):
+    def __str__(self):
+        return "CUDA error: an illegal memory access\n  Compile with TORCH_USE_CUDA_DSA\n\n"
+
+
+SAID = {Textless: "Textless: ", Long: "Long: CUDA error: an illegal memory access; Compile with TORCH_USE_CUDA_DSA"}
+
+
+@pytest.mark.parametrize("error", SAID)
+def test_an_exception_whose_text_fails_or_has_many_lines(tmp_path, error):
+    fails = [False]
+
+    def source():
+        if fails[0]:
+            raise error
+        return 1
+
+    with pytest.raises(error):
+        with twinstep.record(tmp_path / "a.twin") as r:
+            with pytest.raises(ValueError) as raised:
+                fails[0] = True
+                r.watch("x", source)
+            assert str(raised.value) == f"x: {SAID[error]}"
+            fails[0] = False
+            r.watch("x", source)
+            fails[0] = True
+            with pytest.raises(TraceError) as raised:
+                r.step()
+            assert str(raised.value) == f"x cannot be read: {SAID[error]}"
+            raise error
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert trace.complete and marks(trace) == [f"x cannot be read: {SAID[error]}", f"exception: {SAID[error]}"]

@@ -81,3 +81,42 @@ def test_requests_that_take_turns_as_the_readme_says(tmp_path, twinstep_binary, 
     for key in keys:
         told = twinstep_binary.json("diff", tmp_path / f"one.{key}.twin", tmp_path / f"two.{key}.twin")
         assert told["identical"] and told["first"] is None
+
+
+class OnTheDevice:
+    """As a tensor of a GPU: NumPy cannot read it, nor its elements."""
+
+    def __init__(self, values):
+        self.values, self.ndim = values, 1 + isinstance(values[0], list)
+
+    def __array__(self, *_, **__):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def __iter__(self):
+        return iter([OnTheDevice([value] if isinstance(value, int) else value) for value in self.values])
+
+    def tolist(self):
+        return self.values
+
+
+@pytest.mark.parametrize("prompt", [
+    [1, 2, 3], (1, 2, 3), iter([1, 2, 3]), [np.int64(1), np.uint8(2), 3], np.array([1, 2, 3], np.uint32), np.array([[1, 2, 3]]),
+    [np.array([1, 2]), np.array(3)], [[1, 2], [3]], OnTheDevice([1, 2, 3]), OnTheDevice([[1, 2, 3]]),
+])  # fmt: skip
+def test_prompts(tmp_path, prompt):
+    with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("x", 1)
+        r.request("A", prompt)
+        r.step()
+    assert twinstep.open(tmp_path / "a.twin").requests[0].prompt == [1, 2, 3]
+
+
+@pytest.mark.parametrize("prompt", [[1.5], np.array([1.0]), None, 3, ["x"], [None], [-1], [1 << 32]])
+def test_what_is_no_prompt(tmp_path, prompt):
+    with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("x", 1)
+        with pytest.raises(ValueError, match="token ids"):
+            r.request("A", prompt)
+        r.request("A")  # was not there before
+        r.step()
+    assert len(twinstep.open(tmp_path / "a.twin").requests) == 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sys
 import threading
 import warnings
 import weakref
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
-
-import numpy as np
 
 from . import attached, source, tensors
 from .errors import TraceError
@@ -52,8 +51,8 @@ def record(
     ``on_error``: ``raise``, or ``warn`` to let the loop go on: without recording where the file
     cannot be created or written (a full disk), without a buffer that cannot be read, without what
     an attached library refuses.
-    ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``. Each
-    process needs a file of its own: ``f"graph.rank{rank}.twin"``.
+    ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``, which are
+    all that counts attached. Each process needs a file of its own: ``f"graph.rank{rank}.twin"``.
     ``notes``: more facts of the run, compared as such.
 
     Closing warns where parts ran or names were watched and ``step`` was never called, and where
@@ -72,6 +71,17 @@ def _rank() -> Optional[int]:
             if 0 <= rank < 1 << 32:
                 return rank
     return None
+
+
+def _tokens(prompt: Any) -> Iterator[int]:
+    """Token ids of lists and tensors, those of a GPU too, in any nesting."""
+    if hasattr(prompt, "tolist"):
+        prompt = prompt.tolist()
+    for token in prompt:
+        if isinstance(token, (list, tuple)) or hasattr(token, "tolist") and getattr(token, "ndim", 0):
+            yield from _tokens(token)
+        else:
+            yield operator.index(token)
 
 
 class _Nothing:
@@ -135,14 +145,18 @@ class Recording:
                 raise ValueError(f"the note {key!r} is the recorder's own")
         if rank is None:
             rank = _rank()
-        elif not 0 <= rank < 1 << 32:
-            raise ValueError(f"a rank is a number from 0, not {rank}")
+        elif not hasattr(rank, "__index__") or not 0 <= rank < 1 << 32:
+            raise ValueError(f"a rank is a number from 0, not {rank!r}")
         self._warn = on_error == "warn"
         self._lock = threading.RLock()
         self._done = False
         self._forked = False
         # The program closed it; and what it said after that was told.
         self._ended = self._told_ended = False
+        # Calls of this package that are under way, in the thread that has the lock; and whether one of
+        # them is to close the recording when it is done.
+        self._within = 0
+        self._closing = False
         self._requests: Set[str] = set()
         self._told_again = False
         library = attached.library()
@@ -198,6 +212,10 @@ class Recording:
         with self._lock:
             # Another thread may have closed it a moment ago.
             to = self._to if self.recording else _Nothing()
+            if self._within and self._half_written():
+                self._to.notices.append("a call of a signal handler, while another call wrote to the file, is not recorded")
+                to = _Nothing()
+            self._within += 1
             try:
                 yield to
             except TraceError as error:
@@ -205,7 +223,15 @@ class Recording:
                 if not self._warn:
                     raise
                 _tell(str(error))
+            finally:
+                self._within -= 1
             self._tell_trouble(to)
+            if self._closing and not self._within:
+                self._closing = False
+                self._close(None)
+
+    def _half_written(self) -> bool:
+        return isinstance(self._to, Standalone) and self._to.writer.writing
 
     def _stopped(self) -> bool:
         return isinstance(self._to, Standalone) and self._to.writer.stopped
@@ -237,8 +263,9 @@ class Recording:
         Attached, what is not in memory of the device (a NumPy array, a number) or is a strided view
         is left out of the recording: one warning and a mark in the trace name it and say why.
 
-        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong role or a name
-        that commands could not tell: control characters, ``@`` (a generation), brackets (elements).
+        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` where a callable or the copy
+        fails now, for a wrong role or a name that commands could not tell: control characters, ``@``
+        (a generation), brackets (elements).
         """
         self._check_name(name)
         if role not in _ROLES:
@@ -258,7 +285,8 @@ class Recording:
         >>> r.watch_module(model, "*_decode_*")  # doctest: +SKIP
         ['talker.last_decode_codes']
 
-        Raises ``ValueError`` where nothing matches or a name is watched already.
+        Raises ``ValueError`` where nothing matches or a name is watched already, and what
+        :meth:`watch` raises; none of them is watched then.
         """
         if not self._records("watch_module"):
             return []
@@ -277,15 +305,23 @@ class Recording:
             if name in names:
                 raise ValueError(f"{names[name]!r} and {path!r} would both be {name}: watch one by itself")
             names[name] = path
-        with self._call() as to:
+        with self._lock:
             for name in names:
-                if name in to.names:
+                if name in self._to.names:
                     raise ValueError(f"{name} is watched already: pass a prefix")
-            for name, path in names.items():
-                to.watch(name, found[path])
-                if name != prefix + path:
-                    to.notices.append(f"{prefix + path!r} cannot be written in commands: it is recorded as {name}")
-        return list(names)
+            try:
+                for name, path in names.items():
+                    with self._call() as to:
+                        to.watch(name, found[path])
+                        if name != prefix + path:
+                            to.notices.append(f"{prefix + path!r} cannot be written in commands: it is recorded as {name}")
+            except (TypeError, ValueError, TraceError):
+                for name in names:
+                    with contextlib.suppress(TraceError):
+                        if name in self._to.names:
+                            self._to.unwatch(name)
+                raise
+            return [name for name in names if name in self._to.names]
 
     def unwatch(self, name: str) -> None:
         """Records the name no longer. ``ValueError`` if it is not watched."""
@@ -323,7 +359,10 @@ class Recording:
         """
         if not isinstance(id, str) or "\0" in id:
             raise ValueError("a request's id is text")
-        tokens = [int(token) for token in np.asarray(list(prompt), dtype=object).reshape(-1)]
+        try:
+            tokens = list(_tokens(prompt))
+        except TypeError as error:
+            raise ValueError(f"a prompt is a list of token ids, whole numbers: {error}") from None
         if any(not 0 <= token < 1 << 32 for token in tokens):
             raise ValueError("token ids are numbers from 0 to 2^32 - 1")
         if self._records("request"):
@@ -381,7 +420,7 @@ class Recording:
         part, begun = None, False
         if self._records("launch"):
             with self._call() as to:
-                part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
+                part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name) or None
                 begun = True
         failed = True
         try:
@@ -481,11 +520,19 @@ class Recording:
     # The end.
 
     def close(self) -> None:
-        """Ends the recording and closes the file. A second call does nothing."""
+        """Ends the recording and closes the file. A second call does nothing.
+
+        From a signal handler it is done when the call that the signal came amid is.
+        """
         self._close(None)
 
     def _close(self, error: Optional[BaseException]) -> None:
         if self.recording:
+            with self._lock:
+                if self._within:
+                    # From a signal handler or a watched callable: the call that it came amid ends first.
+                    self._closing = True
+                    return
             with self._call() as to:
                 self._done = self._ended = True
                 to.close(error)
@@ -505,6 +552,7 @@ class Recording:
     def _after_fork(self) -> None:
         """In a child the file is the parent's: nothing may be written to it."""
         self._lock = threading.RLock()
+        self._within, self._closing = 0, False
         if self.recording:
             self._forked = True
             self._to.abandon()
