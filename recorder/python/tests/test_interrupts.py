@@ -141,7 +141,7 @@ class Calling(Interrupting):
             return None
 
 
-@pytest.mark.filterwarnings("ignore:a call of a signal handler", "ignore:.* is not recorded, nor are later calls")
+@pytest.mark.filterwarnings("ignore:a signal handler's call", "ignore:.* is not recorded, nor are later calls")
 @pytest.mark.parametrize("call", ["close", "step"])
 def test_a_signal_handler_that_calls_at_any_line(tmp_path, twinstep_binary, call):
     """What one call was writing stays whole, whatever another does amid it."""

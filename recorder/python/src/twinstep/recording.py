@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 import sys
 import threading
@@ -71,17 +70,6 @@ def _rank() -> Optional[int]:
             if 0 <= rank < 1 << 32:
                 return rank
     return None
-
-
-def _tokens(prompt: Any) -> Iterator[int]:
-    """Token ids of lists and tensors, those of a GPU too, in any nesting."""
-    if hasattr(prompt, "tolist"):
-        prompt = prompt.tolist()
-    for token in prompt:
-        if isinstance(token, (list, tuple)) or hasattr(token, "tolist") and getattr(token, "ndim", 0):
-            yield from _tokens(token)
-        else:
-            yield operator.index(token)
 
 
 class _Nothing:
@@ -213,7 +201,7 @@ class Recording:
             # Another thread may have closed it a moment ago.
             to = self._to if self.recording else _Nothing()
             if self._within and self._half_written():
-                self._to.notices.append("a call of a signal handler, while another call wrote to the file, is not recorded")
+                self._to.notices.append("a signal handler's call, while another call wrote to the file, is not recorded")
                 to = _Nothing()
             self._within += 1
             try:
@@ -314,7 +302,8 @@ class Recording:
                     with self._call() as to:
                         to.watch(name, found[path])
                         if name != prefix + path:
-                            to.notices.append(f"{prefix + path!r} cannot be written in commands: it is recorded as {name}")
+                            text = f"{prefix + path!r} cannot be written in commands: it is recorded as {name}"
+                            to.notices.append(text)
             except (TypeError, ValueError, TraceError):
                 for name in names:
                     with contextlib.suppress(TraceError):
@@ -356,11 +345,13 @@ class Recording:
         A loop that never calls this has one request. A request cannot be resumed: an ``id`` that
         began before begins another request, and one warning says so. What to do where requests
         take turns is in the package's README, "Requests that take turns".
+
+        Raises ``ValueError`` for an ``id`` that is no text and a ``prompt`` of anything but token ids.
         """
         if not isinstance(id, str) or "\0" in id:
             raise ValueError("a request's id is text")
         try:
-            tokens = list(_tokens(prompt))
+            tokens = list(tensors.whole_numbers(prompt))
         except TypeError as error:
             raise ValueError(f"a prompt is a list of token ids, whole numbers: {error}") from None
         if any(not 0 <= token < 1 << 32 for token in tokens):
@@ -377,7 +368,7 @@ class Recording:
             self._told_again = True
             to.notices.append(
                 f"request {id!r} began before and cannot be resumed: this is another request, with steps from 1, and "
-                "`twinstep diff` matches such by prompt or order only. Call r.request() once for each; where they "
+                "`twinstep diff` matches such by prompt or number only. Call r.request() once for each; where they "
                 'take turns, see "Requests that take turns" in the README of the package'
             )
         self._requests.add(id)
@@ -408,6 +399,9 @@ class Recording:
         step that it began in; where it does not, or ends by an exception, there is no ``NAME.after``.
 
         ``stream``: attached only, the CUDA stream that it runs on (``torch.cuda.current_stream().cuda_stream``).
+
+        Raises :class:`TraceError` as :meth:`step` does; of a block that ends by an exception of the
+        program's, that one goes on.
 
         >>> with r.launch("forward"):  # doctest: +SKIP
         ...     engine.decode()
