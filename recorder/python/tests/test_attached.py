@@ -258,6 +258,54 @@ def test_a_refusal_may_be_a_warning(tmp_path, library):
     assert log == ["note mode eager", "step 0", "flush"]
 
 
+def test_a_module_goes_on_without_what_is_refused(tmp_path, library):
+    out, err, log = attached(tmp_path, library, """
+        class Engine: pass
+        engine = Engine()
+        engine.first, engine.unknown, engine.last = (np.zeros(3, np.int32) for _ in range(3))
+        with twinstep.record() as r:
+            try:
+                r.watch_module(engine)
+            except twinstep.TraceError as error:
+                print(error)
+        with twinstep.record(on_error="warn") as r:
+            print(r.watch_module(engine))
+    """)
+    refused = "twinstep attach: no allocation at this address"
+    assert out == [refused, "['first', 'last']"] and err.count(f"RuntimeWarning: {refused}") == 1
+    words = [" ".join(line.split()[:2]) for line in log]
+    assert words == [
+        "note mode", "watch first", "unwatch first", "flush",
+        "note mode", "watch first", "watch last", "unwatch first", "unwatch last", "flush",
+    ]  # fmt: skip
+
+
+def test_a_source_that_fails(tmp_path, library):
+    """At once an error, as alone; another one that ends a watch none."""
+    out, err, log = attached(tmp_path, library, """
+        def fails():
+            raise RuntimeError("no codes\\nnow")
+        def ends():
+            asked.append(1)
+            if len(asked) == 2:
+                r.unwatch("codes")
+            return state
+        state, asked = np.zeros(3, np.int32), []
+        with twinstep.record() as r:
+            try:
+                r.watch("x", fails)
+            except ValueError as error:
+                print(error)
+            r.watch("ends", ends)
+            r.watch("codes", state)
+            print(r.step())
+    """)
+    assert out == ["x: RuntimeError: no codes; now", "1"] and err == ""
+    assert [" ".join(line.split()[:2]) for line in log[1:]] == [
+        "watch ends", "watch codes", "unwatch codes", "step 0", "unwatch ends", "flush",
+    ]  # fmt: skip
+
+
 def test_a_library_that_has_stopped_is_told_once(tmp_path, library):
     out, err, _ = attached(tmp_path, library, """
         with twinstep.record() as r:
@@ -268,7 +316,7 @@ def test_a_library_that_has_stopped_is_told_once(tmp_path, library):
                     print(step, error)
     """, FAKE_STOPPED="1")
     assert out == ["0 twinstep attach: nothing is recorded in this process (any more)"]
-    assert "not everything has arrived" in err
+    assert "<string>:3: RuntimeWarning: twinstep attach: not everything has arrived" in err
 
 
 def test_another_path_is_told(tmp_path, library):
@@ -291,6 +339,56 @@ def test_an_exception_is_marked(tmp_path, library):
     """)
     assert out == ["went on"]
     assert log[1:] == ["begin forward 0", "end forward 0", "mark exception: KeyError: 'mid'", "flush"]
+
+
+def test_the_programs_exception_matters_more_than_the_librarys(tmp_path, library):
+    out, err, _ = attached(tmp_path, library, """
+        def codes():
+            if broken:
+                raise RuntimeError("no codes now")
+            return state
+        state, broken = np.zeros(3, np.float32), False
+        with twinstep.record() as r:
+            r.watch("codes", codes)
+            try:
+                with r.launch("forward"):
+                    broken = True
+                    raise KeyError("mid")
+            except KeyError:
+                print("the program's own")
+            r.step()
+    """)
+    assert out == ["the program's own"] and err.count("RuntimeWarning: codes cannot be watched") == 1
+
+
+def test_what_is_told_after_the_end_is_told_once(tmp_path, library):
+    _, err, log = attached(tmp_path, library, """
+        with twinstep.record() as r:
+            r.step()
+        for _ in range(3):
+            r.watch("codes", np.zeros(3))
+            with r.launch("forward"):
+                pass
+            r.step()
+    """)
+    assert err.count("RuntimeWarning") == err.count("RuntimeWarning: r.watch() is not recorded, nor are later calls: the recording") == 1
+    assert log == ["note mode eager", "step 0", "flush"]
+
+
+def test_a_warm_up_within_a_warm_up(tmp_path, library):
+    """The library knows one at a time: it hears of the outer one, and of its end."""
+    _, _, log = attached(tmp_path, library, """
+        with twinstep.record() as r:
+            with r.warmup("outer"):
+                with r.warmup("inner"):
+                    assert r.step() == 0
+                assert r.step() == 0
+            assert r.step() == 1
+    """)
+    assert log == [
+        "note mode eager", "warmup 1 outer", "mark warm-up: inner", "step 0", "mark warm-up ended: inner", "step 0",
+        "warmup 0 ", "step 0", "flush",
+    ]  # fmt: skip
 
 
 def test_a_library_taken_in_by_the_driver_is_found(tmp_path, library):

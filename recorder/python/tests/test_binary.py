@@ -62,6 +62,22 @@ def test_info_tells_what_was_recorded(tmp_path, twinstep_binary):
         ("codes", 0, "input", "i64", [2, 3]), ("x", 0, "scratch", "u8", [5, 8]),
     ]  # fmt: skip
     assert "forward" not in twinstep_binary.run("log", path)
+    assert twinstep.open(path).info.sampling == R.Sampling(0, 0, 0, 0)
+
+
+def test_a_recording_and_an_import_are_of_the_same_run(tmp_path, twinstep_binary):
+    """What no tool was told, sampling for one, sets the runs of two tools not apart."""
+    state = np.zeros(2, np.float32)
+    (tmp_path / "dumps").mkdir()
+    with twinstep.record(tmp_path / "graph.twin", mode="graph") as r:
+        r.watch("state", state)
+        for step in (1, 2):
+            state += 1
+            r.step()
+            np.savez(tmp_path / "dumps" / f"step_{step}.npz", state=state)
+    twinstep_binary.run("import", "--eager", tmp_path / "dumps", "-o", tmp_path / "imported")
+    told = twinstep_binary.json("diff", tmp_path / "graph.twin", tmp_path / "imported.eager.twin")
+    assert told["identical"] and told["first"] is None
 
 
 def test_diff_finds_the_element(tmp_path, twinstep_binary):

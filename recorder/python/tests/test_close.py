@@ -178,6 +178,92 @@ def test_a_thread_that_goes_on_after_the_end(tmp_path):
     assert twinstep.open(tmp_path / "a.twin").complete
 
 
+LATE = {
+    "step": lambda r: r.step(),
+    "launch": lambda r: part(r),
+    "watch": lambda r: r.watch("late", np.zeros(1)),
+    "watch_module": lambda r: r.watch_module(np, "*"),
+    "request": lambda r: r.request("late"),
+    "warmup": lambda r: r.warmup("late").__enter__(),
+    "mark": lambda r: r.mark("late"),
+    "host_write": lambda r: r.host_write("state", np.zeros(1, np.float32)),
+}
+
+
+@pytest.mark.parametrize("call", LATE)
+@pytest.mark.parametrize("how", ["with", "exception", "close"])
+def test_what_is_told_after_the_end_is_told_once(tmp_path, call, how):
+    path = tmp_path / "a.twin"
+    if how == "close":
+        r = twinstep.record(path)
+        all_of_it(r)
+        r.close()
+    else:
+        try:
+            with twinstep.record(path) as r:
+                all_of_it(r)
+                if how == "exception":
+                    raise KeyError
+        except KeyError:
+            pass
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        r.close(), r.flush(), r.unwatch("state"), r.free("state")  # lose nothing
+        assert told == []
+        LATE[call](r)
+        for late in LATE.values():
+            late(r)
+        assert r.step() == 0 and not r.recording
+    says = f"r.{call}() is not recorded, nor are later calls: the recording {path} was closed before"
+    assert [(one.category, str(one.message)) for one in told] == [(RuntimeWarning, says)]
+    assert told[0].filename == __file__
+    assert len(twinstep.open(path).steps) == 1
+
+
+def test_a_recording_that_stopped_or_never_began_is_not_told_of_again(tmp_path, monkeypatch):
+    with pytest.warns(RuntimeWarning, match="nothing is recorded") as told:
+        with twinstep.record() as r:
+            pass
+        all_of_it(r)
+    assert len(told) == 1
+    r = twinstep.record(tmp_path / "a.twin")
+    all_of_it(r)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(twinstep.writer.os, "write", full)
+        with pytest.raises(TraceError, match="No space left"):
+            r.step()
+    assert r.step() == 0
+    r.close()
+    assert r.step() == 0
+
+
+@pytest.mark.parametrize("block", ["launch", "warmup"])
+def test_the_programs_exception_matters_more_than_the_recorders(tmp_path, block):
+    """A device that fails fails for the recorder, too: the program sees its own error type."""
+    broken = [False]
+
+    def codes():
+        if broken[0]:
+            raise RuntimeError("unspecified launch failure")
+        return np.zeros(3)
+
+    with pytest.raises(ZeroDivisionError):
+        with twinstep.record(tmp_path / "a.twin") as r:
+            r.watch("codes", codes, address=False)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                with getattr(r, block)("forward"):
+                    broken[0] = True
+                    _ = 1 // 0
+    said = "codes cannot be read: RuntimeError: unspecified launch failure"
+    assert [str(one.message) for one in told] == ([said] if block == "warmup" else [])
+    assert twinstep.open(tmp_path / "a.twin").complete
+
+
 def test_a_recording_is_not_copied(tmp_path):
     with twinstep.record(tmp_path / "a.twin") as r:
         all_of_it(r)
@@ -402,3 +488,42 @@ def test_a_forked_child_writes_nothing(tmp_path):
     trace = twinstep.open(tmp_path / "a.twin")
     assert trace.complete and [float(trace.buffer("state", s)[0]) for s in range(1, 6)] == [0, 2, 3, 4, 4]
     assert len(twinstep.open(tmp_path / "a.twin.child").steps) == 1
+
+
+class Textless(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Long(Exception):
+    def __str__(self):
+        return "CUDA error: an illegal memory access\n  Compile with TORCH_USE_CUDA_DSA\n\n"
+
+
+SAID = {Textless: "Textless: ", Long: "Long: CUDA error: an illegal memory access; Compile with TORCH_USE_CUDA_DSA"}
+
+
+@pytest.mark.parametrize("error", SAID)
+def test_an_exception_whose_text_fails_or_has_many_lines(tmp_path, error):
+    fails = [False]
+
+    def source():
+        if fails[0]:
+            raise error
+        return 1
+
+    with pytest.raises(error):
+        with twinstep.record(tmp_path / "a.twin") as r:
+            with pytest.raises(ValueError) as raised:
+                fails[0] = True
+                r.watch("x", source)
+            assert str(raised.value) == f"x: {SAID[error]}"
+            fails[0] = False
+            r.watch("x", source)
+            fails[0] = True
+            with pytest.raises(TraceError) as raised:
+                r.step()
+            assert str(raised.value) == f"x cannot be read: {SAID[error]}"
+            raise error
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert trace.complete and marks(trace) == [f"x cannot be read: {SAID[error]}", f"exception: {SAID[error]}"]

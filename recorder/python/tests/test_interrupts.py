@@ -123,3 +123,69 @@ def test_what_is_asked_after_an_interrupt_is_told_once(tmp_path, monkeypatch):
         assert not r.recording and r.step() == 0
     with twinstep.open(tmp_path / "a.twin") as trace:
         assert len(trace.steps) == 1 and trace.buffer("state", 1).tolist() == [0] * 3
+
+
+class Calling(Interrupting):
+    """Calls once, at the n-th line that this package runs, as a signal handler does."""
+
+    def __init__(self, at, call):
+        super().__init__(at)
+        self.made = call
+
+    def line(self, frame, event, argument):
+        try:
+            return super().line(frame, event, argument)
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            self.made()
+            return None
+
+
+@pytest.mark.filterwarnings("ignore:a signal handler's call", "ignore:.* is not recorded, nor are later calls")
+@pytest.mark.parametrize("call", ["close", "step"])
+def test_a_signal_handler_that_calls_at_any_line(tmp_path, twinstep_binary, call):
+    """What one call was writing stays whole, whatever another does amid it."""
+    path = tmp_path / "a.twin"
+
+    def record(at):
+        state = np.zeros(3000, np.float32)
+        r = twinstep.record(path, force=True)
+        r.watch("state", state)
+        r.step()
+        state += 1
+        calling = Calling(at, getattr(r, call))
+        with calling:
+            r.step()
+        state += 1
+        r.step()
+        assert r.recording == (call != "close" or calling.lines < at)
+        r.close()
+        return calling.lines
+
+    lines = record(1 << 30)
+    assert lines > 300
+    for at in range(1, lines, 13):
+        record(at)
+        trace = twinstep.open(path)
+        assert trace.complete and len(trace.steps) in ((1, 2, 3) if call == "close" else (3, 4)), at
+        assert trace.buffer("state", 1)[0] == 0 and (call == "close" or trace.buffer("state", len(trace.steps))[0] == 2)
+        told = twinstep_binary.json("verify", path)
+        assert told["ok"] and told["damage"] == [], at
+
+
+def test_a_callable_that_closes_the_recording(tmp_path):
+    state = np.zeros(3)
+    with twinstep.record(tmp_path / "a.twin") as r:
+        def source():
+            if state[0] == 2:
+                r.close()
+                assert r.recording
+            return state
+
+        r.watch("state", source)
+        for _ in range(2):
+            state += 1
+            assert r.step() == state[0]
+        assert not r.recording
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert trace.complete and len(trace.steps) == 2 and trace.buffer("state", 2).reshape(-1).view(np.float64)[0] == 2

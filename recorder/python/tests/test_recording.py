@@ -242,7 +242,7 @@ def test_without_a_path_and_unattached_the_program_runs_as_it_is(tmp_path, monke
 
 @pytest.mark.filterwarnings("ignore:.*no step was recorded")
 def test_wrong_arguments(tmp_path):
-    for wrong in (dict(on_error="ignore"), dict(mode=1), dict(rank=-1), dict(notes={"process.pid": "1"}), dict(notes={"a": 1})):
+    for wrong in (dict(on_error="ignore"), dict(mode=1), dict(rank=-1), dict(rank=1.5), dict(rank="1"), dict(notes={"process.pid": "1"}), dict(notes={"a": 1})):
         with pytest.raises(ValueError):
             twinstep.record(tmp_path / "b.twin", **wrong)
     assert not (tmp_path / "b.twin").exists()
@@ -288,10 +288,61 @@ def test_wrong_arguments(tmp_path):
             r.host_write("hidden", np.zeros(1, np.float32), offset=6)
         with pytest.raises(TraceError, match="twinstep attach -o"):
             r.reexecute(1, patch={})
-    r.step(), r.watch("late", np.zeros(1)), r.mark("late"), r.close()
     with pytest.raises(TraceError, match="ended"):
         r.reexecute(1)
     assert len(twinstep.open(tmp_path / "a.twin").steps) == 0
+
+
+def test_a_module_is_watched_whole_or_not(tmp_path):
+    class Engine:
+        pass
+
+    engine = Engine()
+    engine.first, engine.none, engine.last = np.zeros(2, np.int32), np.array([None]), np.zeros(3, np.int32)
+    with twinstep.record(tmp_path / "a.twin") as r:
+        with pytest.raises(TypeError, match="none: an object array"):
+            r.watch_module(engine)
+        del engine.none
+        assert r.watch_module(engine) == ["first", "last"]
+        r.step()
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert [trace.buffers[n].name for n in trace.covered(trace.steps[0].snapshot("step.after"))] == ["first", "last"]
+
+
+def test_a_callable_that_ends_another_watch(tmp_path):
+    with twinstep.record(tmp_path / "a.twin") as r:
+        asked = []
+
+        def source():
+            asked.append(1)
+            if len(asked) == 2:
+                r.unwatch("other")
+            return 1
+
+        r.watch("first", source)
+        r.watch("other", 2)
+        assert (r.step(), r.step()) == (1, 2)
+    trace = twinstep.open(tmp_path / "a.twin")
+    assert trace.covered(trace.steps[1].snapshot("step.after")) == (0,)
+
+
+def test_a_name_that_was_watched_later(tmp_path):
+    state = np.zeros(3, np.float32)
+    with twinstep.record(tmp_path / "a.twin") as r:
+        r.watch("a", state)
+        r.step()
+        r.watch("c", state)
+        r.step()
+        r.unwatch("c")
+        r.step()
+    trace = twinstep.open(tmp_path / "a.twin")
+    for name, step in (("c", 1), ("c@0", 1), ("c", 3)):
+        with pytest.raises(TraceError, match=f"{name} is not recorded at step.after of step 1:{step}; its first point is step.before of step 1:2$"):
+            trace.buffer(name, step)
+    with pytest.raises(TraceError, match="d is not recorded at step.after of step 1:1$"):
+        trace.buffer("d", 1)
+    trace.close()
+    assert repr(trace) == f"<twinstep.Trace {str(tmp_path / 'a.twin')!r}, closed>"
 
 
 def test_host_writes(tmp_path, twinstep_binary):
@@ -419,6 +470,7 @@ def test_nothing_is_copied_while_a_stream_is_being_captured(tmp_path, monkeypatc
         capturing[0] = False
         r.step()
     trace = twinstep.open(tmp_path / "a.twin")
-    assert [points(s) for s in trace.steps] == [["step.before", "step.after"], ["step.before"], ["step.before", "step.after"]]
+    # What the captured step left was not looked at, so nobody can say what the next one was given.
+    assert [points(s) for s in trace.steps] == [["step.before", "step.after"], ["step.before"], ["step.after"]]
     assert not any(asked) and "no snapshot while the stream is being captured" in marks(trace)
     assert trace.buffer("state", 3).tolist() == [1] * 3

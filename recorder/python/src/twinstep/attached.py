@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from . import tensors
-from .errors import TraceError
+from .errors import TraceError, said
 from .reader import _NUMPY, Values
 from .source import Source
 
@@ -123,7 +123,7 @@ class Attached:
         self.told: Set[str] = set()
         self.closed = False
         self.step_number = 0
-        self.warming = 0
+        self.warming: List[str] = []
         # How often the program said it, apart from warm-ups.
         self.parts = self.steps = 0
         if path is not None and self.path and os.path.abspath(os.fsdecode(path)) != os.path.abspath(self.path):
@@ -156,7 +156,11 @@ class Attached:
     def watch(self, name: str, source: Source) -> None:
         one = _Name(source)
         old = self.names.get(name)
-        self._tell(name, one, source.get())
+        try:
+            value = source.get()
+        except Exception as error:
+            raise ValueError(f"{name}: {said(error)}") from error
+        self._tell(name, one, value)
         if old is not None:
             if one.left_out is not None and old.identity is not None:
                 self._event("unwatch", _text(name))
@@ -170,6 +174,8 @@ class Attached:
             tensor = tensors.tensor(value)
         except TypeError as error:
             raise TypeError(f"{name}: {error}") from error
+        except Exception as error:
+            raise ValueError(f"{name}: {said(error)}") from error
         described = tensor.described
         identity = (described.dtype, described.shape, described.address, described.own_dtype)
         if not described.dense:
@@ -226,13 +232,15 @@ class Attached:
 
     def _look_again(self) -> None:
         """Names whose memory has moved since: new generations."""
-        for name, one in self.names.items():
+        for name, one in list(self.names.items()):
+            if self.names.get(name) is not one:
+                continue  # a callable before it ended the watch
             try:
                 value = one.source.get()
                 if value is not None:
                     self._tell(name, one, value)
             except Exception as error:
-                text = f"{name} cannot be watched: {type(error).__name__}: {error}"
+                text = f"{name} cannot be watched: {said(error)}"
                 if text not in self.told:
                     self.told.add(text)
                     self.trouble.append(text)
@@ -255,6 +263,10 @@ class Attached:
     # What happens.
 
     def request(self, text: str, prompt: List[int]) -> None:
+        if self.warming:
+            # To the library it would be one of the run's requests.
+            self.mark(f"request: {text}")
+            return
         self._look_again()
         self.step_number = 0
         self._event("request", _text(text), (_U32 * len(prompt))(*prompt), len(prompt))
@@ -269,12 +281,19 @@ class Attached:
         return self.step_number
 
     def warmup_begin(self, label: str) -> None:
-        self.warming += 1
-        self._event("warmup", 1, _text(label))
+        # The library knows one at a time: the end of an inner one would be that of all.
+        if self.warming:
+            self.mark(f"warm-up: {label}")
+        else:
+            self._event("warmup", 1, _text(label))
+        self.warming.append(label)
 
     def warmup_end(self) -> None:
-        self.warming -= 1
-        self._event("warmup", 0, b"")
+        label = self.warming.pop()
+        if self.warming:
+            self.mark(f"warm-up ended: {label}")
+        else:
+            self._event("warmup", 0, b"")
 
     def launch_begin(self, name: str, stream: int) -> None:
         self._look_again()
@@ -343,7 +362,7 @@ class Attached:
         """The process is recorded on; the names, whose memory may go now, are not."""
         try:
             if error is not None:
-                self.mark(f"exception: {type(error).__name__}: {error}".replace("\0", "\\0"))
+                self.mark(f"exception: {said(error)}".replace("\0", "\\0"))
             for name in list(self.names):
                 self.unwatch(name)
         finally:
@@ -353,7 +372,7 @@ class Attached:
         try:
             self.flush()
         except TraceError as trouble:
-            warnings.warn(str(trouble), RuntimeWarning, stacklevel=6)
+            self.notices.append(str(trouble))
 
     def abandon(self) -> None:
         for one in self.names.values():

@@ -103,7 +103,8 @@ class Trace:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<twinstep.Trace {self.path!r}, {len(self.steps)} steps of {self.info.mode}>"
+        what = f"{len(self.steps)} steps of {self.info.mode}" if self._tables else "closed"
+        return f"<twinstep.Trace {self.path!r}, {what}>"
 
     def _table(self, name: str) -> np.ndarray:
         """A table of the index. The large ones are compared with their checksums when first asked for."""
@@ -224,8 +225,17 @@ class Trace:
                 if name == one.label or (name == one.name and (found is None or one.generation > found[1])):
                     found = (number, one.generation)
         if found is None:
-            raise TraceError(f"{name} is not recorded at {point} of step {request}:{step}")
+            raise TraceError(f"{name} is not recorded at {point} of step {request}:{step}{self._first(name)}")
         return self.read(snapshot, found[0])
+
+    def _first(self, name: str) -> str:
+        """Where a name is recorded first, in words; nothing where it never is."""
+        numbers = {n for n, one in enumerate(self.buffers) if name in (one.name, one.label)}
+        for record in self.steps if numbers else ():
+            for point in record.points:
+                if numbers.intersection(self.covered(point.snapshot)):
+                    return f"; its first point is {point.point} of step {record.request}:{record.step}"
+        return ""
 
     def read(self, snapshot: int, buffer: int) -> Values:
         """What buffer number ``buffer`` held at snapshot number ``snapshot``; see :meth:`buffer`."""

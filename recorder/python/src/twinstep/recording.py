@@ -8,9 +8,7 @@ import sys
 import threading
 import warnings
 import weakref
-from typing import Any, Dict, Iterable, Iterator, List, Optional
-
-import numpy as np
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 from . import attached, source, tensors
 from .errors import TraceError
@@ -52,8 +50,8 @@ def record(
     ``on_error``: ``raise``, or ``warn`` to let the loop go on: without recording where the file
     cannot be created or written (a full disk), without a buffer that cannot be read, without what
     an attached library refuses.
-    ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``. Each
-    process needs a file of its own: ``f"graph.rank{rank}.twin"``.
+    ``rank``: of this process among several; by default from ``RANK`` or ``LOCAL_RANK``, which are
+    all that counts attached. Each process needs a file of its own: ``f"graph.rank{rank}.twin"``.
     ``notes``: more facts of the run, compared as such.
 
     Closing warns where parts ran or names were watched and ``step`` was never called, and where
@@ -77,7 +75,7 @@ def _rank() -> Optional[int]:
 class _Nothing:
     """Where nothing is recorded: every call is answered with 0."""
 
-    path, names, closed = None, (), True
+    path, names, closed, warming = None, (), True, False
 
     def __init__(self):
         self.trouble: List[str] = []
@@ -118,7 +116,8 @@ class Recording:
 
     Recording stops for good at the first write that fails: one :class:`TraceError` is raised (or
     warned of, with ``on_error="warn"``), and all later calls do nothing. What was recorded until
-    then stays readable; so it does if the process is killed. A forked child records nothing.
+    then stays readable; so it does if the process is killed. A forked child records nothing. What is
+    told after :meth:`close`, or after the ``with`` block, is not recorded: one warning says so.
     """
 
     def __init__(self, path, mode, model, prompt, force, on_error, rank, notes):
@@ -134,12 +133,20 @@ class Recording:
                 raise ValueError(f"the note {key!r} is the recorder's own")
         if rank is None:
             rank = _rank()
-        elif not 0 <= rank < 1 << 32:
-            raise ValueError(f"a rank is a number from 0, not {rank}")
+        elif not hasattr(rank, "__index__") or not 0 <= rank < 1 << 32:
+            raise ValueError(f"a rank is a number from 0, not {rank!r}")
         self._warn = on_error == "warn"
         self._lock = threading.RLock()
         self._done = False
         self._forked = False
+        # The program closed it; and what it said after that was told.
+        self._ended = self._told_ended = False
+        # Calls of this package that are under way, in the thread that has the lock; and whether one of
+        # them is to close the recording when it is done.
+        self._within = 0
+        self._closing = False
+        self._requests: Set[str] = set()
+        self._told_again = False
         library = attached.library()
         if library is not None:
             self._to: Any = attached.Attached(library, path, mode, model, prompt, notes)
@@ -177,12 +184,26 @@ class Recording:
         """False once closed, stopped by a write that failed, or in a forked child."""
         return not (self._done or self._forked or self._to.closed)
 
+    def _records(self, call: str) -> bool:
+        """Whether what a call tells is recorded. Once closed it is not, which the program hears once."""
+        if self.recording:
+            return True
+        if self._ended and not (self._forked or self._told_ended):
+            self._told_ended = True
+            which = f"the recording {self.path}" if self.path else "the recording"
+            _tell(f"r.{call}() is not recorded, nor are later calls: {which} was closed before")
+        return False
+
     @contextlib.contextmanager
     def _call(self) -> Iterator[Any]:
         """The lock; and what a trouble of the recorder means for the program."""
         with self._lock:
             # Another thread may have closed it a moment ago.
             to = self._to if self.recording else _Nothing()
+            if self._within and self._half_written():
+                self._to.notices.append("a signal handler's call, while another call wrote to the file, is not recorded")
+                to = _Nothing()
+            self._within += 1
             try:
                 yield to
             except TraceError as error:
@@ -190,7 +211,15 @@ class Recording:
                 if not self._warn:
                     raise
                 _tell(str(error))
+            finally:
+                self._within -= 1
             self._tell_trouble(to)
+            if self._closing and not self._within:
+                self._closing = False
+                self._close(None)
+
+    def _half_written(self) -> bool:
+        return isinstance(self._to, Standalone) and self._to.writer.writing
 
     def _stopped(self) -> bool:
         return isinstance(self._to, Standalone) and self._to.writer.stopped
@@ -222,13 +251,14 @@ class Recording:
         Attached, what is not in memory of the device (a NumPy array, a number) or is a strided view
         is left out of the recording: one warning and a mark in the trace name it and say why.
 
-        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` for a wrong role or a name
-        that commands could not tell: control characters, ``@`` (a generation), brackets (elements).
+        Raises ``TypeError`` for what has no plain bytes, ``ValueError`` where a callable or the copy
+        fails now, for a wrong role or a name that commands could not tell: control characters, ``@``
+        (a generation), brackets (elements).
         """
         self._check_name(name)
         if role not in _ROLES:
             raise ValueError(f"{role!r} is no role: one of {', '.join(_ROLES)}")
-        if self.recording:
+        if self._records("watch"):
             with self._call() as to:
                 to.watch(name, source.of_object(tensor, role, address, hold=not self.attached))
 
@@ -243,9 +273,10 @@ class Recording:
         >>> r.watch_module(model, "*_decode_*")  # doctest: +SKIP
         ['talker.last_decode_codes']
 
-        Raises ``ValueError`` where nothing matches or a name is watched already.
+        Raises ``ValueError`` where nothing matches or a name is watched already, and what
+        :meth:`watch` raises; none of them is watched then.
         """
-        if not self.recording:
+        if not self._records("watch_module"):
             return []
         if prefix:
             self._check_name(prefix)
@@ -262,15 +293,24 @@ class Recording:
             if name in names:
                 raise ValueError(f"{names[name]!r} and {path!r} would both be {name}: watch one by itself")
             names[name] = path
-        with self._call() as to:
+        with self._lock:
             for name in names:
-                if name in to.names:
+                if name in self._to.names:
                     raise ValueError(f"{name} is watched already: pass a prefix")
-            for name, path in names.items():
-                to.watch(name, found[path])
-                if name != prefix + path:
-                    to.notices.append(f"{prefix + path!r} cannot be written in commands: it is recorded as {name}")
-        return list(names)
+            try:
+                for name, path in names.items():
+                    with self._call() as to:
+                        to.watch(name, found[path])
+                        if name != prefix + path:
+                            text = f"{prefix + path!r} cannot be written in commands: it is recorded as {name}"
+                            to.notices.append(text)
+            except (TypeError, ValueError, TraceError):
+                for name in names:
+                    with contextlib.suppress(TraceError):
+                        if name in self._to.names:
+                            self._to.unwatch(name)
+                raise
+            return [name for name in names if name in self._to.names]
 
     def unwatch(self, name: str) -> None:
         """Records the name no longer. ``ValueError`` if it is not watched."""
@@ -302,16 +342,36 @@ class Recording:
         """A new request begins; its steps count from 1.
 
         ``id``: the engine's own, by which two runs' requests are matched. ``prompt``: token ids.
-        A loop that never calls this has one request.
+        A loop that never calls this has one request. A request cannot be resumed: an ``id`` that
+        began before begins another request, and one warning says so. What to do where requests
+        take turns is in the package's README, "Requests that take turns".
+
+        Raises ``ValueError`` for an ``id`` that is no text and a ``prompt`` of anything but token ids.
         """
         if not isinstance(id, str) or "\0" in id:
             raise ValueError("a request's id is text")
-        tokens = [int(token) for token in np.asarray(list(prompt), dtype=object).reshape(-1)]
+        try:
+            tokens = list(tensors.whole_numbers(prompt))
+        except TypeError as error:
+            raise ValueError(f"a prompt is a list of token ids, whole numbers: {error}") from None
         if any(not 0 <= token < 1 << 32 for token in tokens):
             raise ValueError("token ids are numbers from 0 to 2^32 - 1")
-        if self.recording:
+        if self._records("request"):
             with self._call() as to:
+                if id and not to.warming:
+                    self._tell_again(id, to)
                 to.request(id, tokens)
+
+    def _tell_again(self, id: str, to: Any) -> None:
+        """Two runs' requests are matched by ids that occur once: a loop that resumes them hears of it."""
+        if id in self._requests and not self._told_again:
+            self._told_again = True
+            to.notices.append(
+                f"request {id!r} began before and cannot be resumed: this is another request, with steps from 1, and "
+                "`twinstep diff` matches such by prompt or number only. Call r.request() once for each; where they "
+                'take turns, see "Requests that take turns" in the README of the package'
+            )
+        self._requests.add(id)
 
     def step(self, kind: Optional[str] = None) -> int:
         """The step that ran since the last call ends here; gives its number within the request.
@@ -326,7 +386,7 @@ class Recording:
         if kind not in (None, "prefill", "decode"):
             raise ValueError(f"{kind!r} is no kind of step: prefill or decode")
         number = 0
-        if self.recording:
+        if self._records("step"):
             with self._call() as to:
                 number = to.step(kind)
         return number
@@ -340,6 +400,9 @@ class Recording:
 
         ``stream``: attached only, the CUDA stream that it runs on (``torch.cuda.current_stream().cuda_stream``).
 
+        Raises :class:`TraceError` as :meth:`step` does; of a block that ends by an exception of the
+        program's, that one goes on.
+
         >>> with r.launch("forward"):  # doctest: +SKIP
         ...     engine.decode()
         """
@@ -349,9 +412,9 @@ class Recording:
         if name == "step":
             raise ValueError("step.before and step.after are points of the whole step: give its part another name")
         part, begun = None, False
-        if self.recording:
+        if self._records("launch"):
             with self._call() as to:
-                part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name)
+                part = to.launch_begin(name, stream) if self.attached else to.launch_begin(name) or None
                 begun = True
         failed = True
         try:
@@ -359,7 +422,7 @@ class Recording:
             failed = False
         finally:
             if begun and self.recording:
-                with self._call() as to:
+                with self._end_of(failed) as to:
                     if self.attached:
                         to.launch_end(name, stream)
                     else:
@@ -376,16 +439,30 @@ class Recording:
         if not isinstance(label, str) or "\0" in label:
             raise ValueError("a warm-up's label is text")
         begun = False
-        if self.recording:
+        if self._records("warmup"):
             with self._call() as to:
                 to.warmup_begin(label)
                 begun = True
+        failed = True
         try:
             yield
+            failed = False
         finally:
             if begun and self.recording:
-                with self._call() as to:
+                with self._end_of(failed) as to:
                     to.warmup_end()
+
+    @contextlib.contextmanager
+    def _end_of(self, failed: bool) -> Iterator[Any]:
+        """As :meth:`_call`. A block that ``failed`` ends by the program's exception, which matters more than ours."""
+        try:
+            with self._call() as to:
+                yield to
+        except TraceError as error:
+            if not failed:
+                raise
+            with contextlib.suppress(RuntimeWarning):
+                _tell(str(error))
 
     def host_write(self, name: str, values: Any, offset: int = 0) -> None:
         """Notes that the host wrote ``values`` to a watched buffer, ``offset`` in bytes.
@@ -397,14 +474,14 @@ class Recording:
         bytes lie outside it.
         """
         given = tensors.tensor(values)
-        if self.recording and not self.attached:
+        if self._records("host_write") and not self.attached:
             with self._call() as to:
                 to.host_write(name, given, offset)
 
     def mark(self, text: str) -> None:
         """A note at this place of the run, shown in its log."""
         text = str(text).replace("\0", "\\0")
-        if self.recording:
+        if self._records("mark"):
             with self._call() as to:
                 to.mark(text)
 
@@ -437,13 +514,21 @@ class Recording:
     # The end.
 
     def close(self) -> None:
-        """Ends the recording and closes the file. A second call does nothing."""
+        """Ends the recording and closes the file. A second call does nothing.
+
+        From a signal handler it is done when the call that the signal came amid is.
+        """
         self._close(None)
 
     def _close(self, error: Optional[BaseException]) -> None:
         if self.recording:
+            with self._lock:
+                if self._within:
+                    # From a signal handler or a watched callable: the call that it came amid ends first.
+                    self._closing = True
+                    return
             with self._call() as to:
-                self._done = True
+                self._done = self._ended = True
                 to.close(error)
 
     def __enter__(self) -> "Recording":
@@ -461,6 +546,7 @@ class Recording:
     def _after_fork(self) -> None:
         """In a child the file is the parent's: nothing may be written to it."""
         self._lock = threading.RLock()
+        self._within, self._closing = 0, False
         if self.recording:
             self._forked = True
             self._to.abandon()

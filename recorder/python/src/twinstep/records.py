@@ -30,9 +30,11 @@ class Device:
 
 @dataclass
 class Sampling:
+    """``_bits`` are those of a binary32. All zeros: not known, as in every trace of a foreign engine."""
+
     temperature_bits: int = 0
     top_k: int = 0
-    top_p_bits: int = 0x3F800000
+    top_p_bits: int = 0
     seed: int = 0
 
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from . import records, tensors
-from .errors import TraceError
+from .errors import TraceError, said
 from .source import Source
 from .version import __version__
 from .writer import SMALL_BYTES, TraceWriter, chunk_bytes_of
@@ -132,7 +132,9 @@ class Standalone:
         # Small ones are hashed together, large ones not held.
         pieces, taken, failed = [], set(), set()
         for name in names:
-            one = self.names[name]
+            one = self.names.get(name)
+            if one is None:
+                continue  # a callable before it ended the watch
             try:
                 tensor = tensors.tensor(one.source.get())
                 described = tensor.described
@@ -143,9 +145,9 @@ class Standalone:
                 if strict:
                     if isinstance(error, (TypeError, TraceError)):
                         raise TypeError(f"{name}: {error}") from error
-                    raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+                    raise ValueError(f"{name}: {said(error)}") from error
                 failed.add(one.number)
-                text = f"{name} cannot be read: {type(error).__name__}: {error}"
+                text = f"{name} cannot be read: {said(error)}"
                 if self.once(text):
                     self.trouble.append(text)
                 continue
@@ -207,6 +209,8 @@ class Standalone:
         """
         if tensors.capturing():
             self.once("no snapshot while the stream is being captured")
+            # What was seen before may be no longer so.
+            self.seen, self.seen_snapshot = [], None
             return None
         self._observe(list(self.names))
         if untold:
@@ -389,7 +393,7 @@ class Standalone:
     def close(self, error: Optional[BaseException]) -> None:
         self._take_freed()
         if error is not None:
-            self.items.append(records.Mark(f"exception: {type(error).__name__}: {error}"))
+            self.items.append(records.Mark(f"exception: {said(error)}"))
         if self.warming:
             self.warming = []
         if self.open and error is not None:

@@ -7,9 +7,10 @@ has imported, and only then is an object compared with its types.
 from __future__ import annotations
 
 import mmap
+import operator
 import sys
 import weakref
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -112,6 +113,17 @@ def tensor(value: Any) -> Tensor:
     if hasattr(value, "__array__"):
         return _numpy(np.asarray(value), owned=False)
     raise TypeError(f"a {type(value).__name__} is no tensor, array or whole number")
+
+
+def whole_numbers(values: Any) -> Iterator[int]:
+    """The elements of lists and tensors, those of a GPU too, in any nesting. Raises ``TypeError`` for others."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    for value in values:
+        if isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0)):
+            yield from whole_numbers(value)
+        else:
+            yield operator.index(value)
 
 
 def _record(name: Optional[str], own: str, shape, item: int, address: Optional[int], dense: bool) -> Described:

@@ -77,6 +77,7 @@ def _whole(method):
 
     @functools.wraps(method)
     def wrapped(self, *arguments):
+        self.writing = True
         try:
             return method(self, *arguments)
         except TraceError:
@@ -87,6 +88,8 @@ def _whole(method):
             if isinstance(error, Exception):
                 raise TraceError(f"{self.path}: recording stopped: {type(error).__name__}: {error}; {self._kept()}") from error
             raise
+        finally:
+            self.writing = False
 
     return wrapped
 
@@ -116,6 +119,8 @@ class TraceWriter:
     def __init__(self, path, run: records.Run, force: bool = False):
         self.path = os.fsdecode(path)
         self.stopped = False
+        # A frame may be half written: a signal handler of the program's can run then.
+        self.writing = False
         self._why = ""
         self._offset = 0
         self._pending = bytearray()
