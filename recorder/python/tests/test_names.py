@@ -43,3 +43,28 @@ def test_a_trace_with_brackets_in_names_is_read(tmp_path):
     old.commit_step(R.Step("prefill", 1, 1, 0, old.add_program([]), points=[after]))
     old.close()
     assert twinstep.open(tmp_path / "a.twin").buffer("x[0]", 1).tolist() == [7]
+
+
+def test_a_compiled_module_has_the_names_of_the_one_it_was_made_of(tmp_path):
+    class Module:
+        def __init__(self, **modules):
+            self.codes = np.zeros(2, np.int32)
+            self.modules = modules
+
+        def named_modules(self, prefix=""):
+            yield prefix, self
+            for name, module in self.modules.items():
+                yield from module.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    class Compiled(Module):
+        def __init__(self, **modules):
+            self.modules = modules
+
+    eager = Module(head=Module())
+    compiled = Compiled(_orig_mod=Module(head=Compiled(_orig_mod=Module())))
+    names = []
+    for i, module in enumerate([eager, compiled]):
+        with twinstep.record(tmp_path / f"{i}.twin") as r:
+            names.append(r.watch_module(module))
+            r.step()
+    assert names == [["codes", "head.codes"]] * 2

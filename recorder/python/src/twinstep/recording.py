@@ -267,7 +267,8 @@ class Recording:
 
         Buffers and parameters of a ``torch.nn.Module``, and tensors that are plain attributes of it
         or of a submodule (of any other object: its attributes). They are looked up at each point,
-        so rebinding is noticed. ``prefix`` goes before each name. A path that cannot be written in
+        so rebinding is noticed. What ``torch.compile`` made has the paths of what it was made of.
+        ``prefix`` goes before each name. A path that cannot be written in
         commands is changed, with a warning: ``x[0]`` is ``x_0_``.
 
         >>> r.watch_module(model, "*_decode_*")  # doctest: +SKIP

@@ -52,10 +52,13 @@ def of_module(module: Any, pattern: str, role: str) -> Dict[str, Source]:
     Buffers and parameters of a ``torch.nn.Module``, tensors that are plain attributes of it or of
     its submodules, or the plain attributes of any other object. They are looked up by path each
     time, so that a rebound attribute is noticed and a tensor that was dropped is not kept alive.
+    A module that ``torch.compile`` made has the one it was made of as ``_orig_mod``: its paths are
+    given without that, as an eager run has them.
     """
     found: Dict[str, Source] = {}
     for owner, path, name in _attributes(module):
-        dotted = f"{path}.{name}" if path else name
+        parts = [part for part in path.split(".") if part and part != "_orig_mod"]
+        dotted = ".".join([*parts, name])
         if fnmatch.fnmatchcase(dotted, pattern) and dotted not in found:
             found[dotted] = Source(_getter(owner, name), role, True)
     return found
