@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use twinstep_traces::{RunRecord, Trace};
+use twinstep_traces::{RunRecord, SamplingRecord, Trace};
 
 use crate::ReplayError;
-use crate::foreign::describes_recording;
+use crate::foreign::{describes_recording, is_foreign};
 
-/// Whether two traces are of the same text, model and sampling. What one of them does not know (an empty
+/// Whether two traces are of the same text, model and, of our own engine, sampling. What one of them does not know (an empty
 /// text, a hash of zeros, no rows) is compared with nothing, and notes on the recording itself neither.
 ///
 /// # Errors
@@ -38,10 +38,18 @@ fn runs(a: &RunRecord, b: &RunRecord) -> Result<(), ReplayError> {
             return differ(key, &x.unwrap_or(&"nothing"), &y.unwrap_or(&"nothing"));
         }
     }
-    if a.sampling != b.sampling {
-        return differ("sampling", &a.sampling, &b.sampling);
+    // Recorders of other engines do not know it, and wrote what they liked.
+    if a.sampling != b.sampling && !is_foreign(a) {
+        let (mine, theirs) = (sampling(&a.sampling), sampling(&b.sampling));
+        return Err(ReplayError::NotComparable(format!("the sampling differs: {mine} in A, {theirs} in B")));
     }
     Ok(())
+}
+
+/// How codes were chosen, in words.
+fn sampling(record: &SamplingRecord) -> String {
+    let (temperature, top_p) = (f32::from_bits(record.temperature_bits), f32::from_bits(record.top_p_bits));
+    format!("temperature {temperature}, top-k {}, top-p {top_p}, seed {}", record.top_k, record.seed)
 }
 
 /// The notes on what was run.
@@ -115,7 +123,12 @@ mod tests {
             sampling: twinstep_traces::SamplingRecord { seed: 1, ..Default::default() },
             ..own()
         };
-        assert!(told(&own(), &sampled).contains("the sampling differs"));
+        let said = "the sampling differs: temperature 0, top-k 0, top-p 0, seed 0 in A, \
+                    temperature 0, top-k 0, top-p 0, seed 1 in B";
+        assert_eq!(told(&own(), &sampled), format!("not comparable: {said}"));
+        // Of other engines it is not known.
+        let other = RunRecord { sampling: sampled.sampling, ..foreign("a") };
+        assert_eq!(told(&foreign("a"), &other), "yes");
     }
 
     #[test]

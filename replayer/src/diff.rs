@@ -1,17 +1,18 @@
 //! Where two runs first differ, and how it goes on.
 
 mod computed;
+mod ended;
+mod first;
+mod headline;
 mod one_sided;
+mod rows;
 mod touched;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::Serialize;
-use twinstep_traces::{
-    BufferId, BufferRecord, PointRecord, RunRecord, SnapshotId, StepKind, StepRecord, Trace,
-};
+use twinstep_traces::{BufferId, PointRecord, RunRecord, SnapshotId, StepKind, StepRecord, Trace};
 
 use crate::ReplayError;
 use crate::at::{At, find, find_index, place};
@@ -25,11 +26,13 @@ use crate::pairing::Pairing;
 use crate::points::{PointKey, by_name};
 use crate::program::{first_writer, launches};
 use crate::requests::{Requests, same_rank};
-use crate::selection::{index_of, resolve};
-use crate::statistic::{StatisticOf, has_rows};
-use crate::value::Value;
+use crate::selection::resolve;
+use crate::statistic::StatisticOf;
 use crate::waveform::{self, WaveformReport};
 use computed::by_dataflow;
+pub(crate) use ended::{cut_off, endings};
+pub use first::{Element, FirstDifference, OtherForm};
+use first::{first_element, forms};
 pub use one_sided::OneSided;
 use one_sided::OneSidedBuffers;
 pub(crate) use touched::{Budget, Touched};
@@ -56,6 +59,12 @@ pub struct DiffReport {
     /// Buffers of another engine's runs that only one side has at a common point.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub one_sided: Vec<OneSided>,
+    /// The first buffer of another shape or type where no element could be named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_form: Option<OtherForm>,
+    /// Buffers of both that never hold an element: there was nothing to compare.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<String>,
     /// What is to be known of the comparison: other versions of what was run, and what was not looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -79,102 +88,6 @@ impl DiffReport {
             |s: &&StepDiff| matches!(s.state, StepState::Identical | StepState::Noise | StepState::Diverged);
         self.steps.iter().filter(|s| s.kind == "step").filter(compared).count()
     }
-
-    /// What the comparison came to where no element differs.
-    pub fn headline(&self) -> String {
-        let steps = self.steps.iter().filter(|s| s.kind == "step").count();
-        let without: Vec<_> = self.steps.iter().filter(|s| s.state == StepState::NotCompared).collect();
-        match (self.identical, without.first()) {
-            (true, None) => format!("identical: {steps} steps, 0 differing bits at every common point"),
-            (true, Some(first)) => format!(
-                "identical where they can be compared: {} steps, 0 differing bits at every common point; {} steps have no \
-                 buffer in common, the first is {}:{}",
-                self.compared(),
-                without.len(),
-                first.request,
-                first.step
-            ),
-            (false, _) if self.same() => format!("no difference beyond noise of the control: {steps} steps"),
-            (false, _) => self.without_first(),
-        }
-    }
-
-    /// One line on the buffers that only one side has, where there are any.
-    pub fn one_sided_line(&self) -> Option<String> {
-        one_sided::line(&self.one_sided)
-    }
-
-    /// Why runs that are not the same have no first element that differs.
-    pub fn without_first(&self) -> String {
-        match self.steps.iter().find(|step| step.state == StepState::Diverged) {
-            Some(step) => format!(
-                "not comparable element by element: at request {}, step {}, {} has another shape or type in A than in B",
-                step.request,
-                step.step,
-                step.differing.first().map_or("a buffer", String::as_str)
-            ),
-            None if self.compared() == 0 && self.first.is_none() => self.nothing_compared(),
-            None => {
-                let steps = self.steps.iter().filter(|step| step.kind == "step").count();
-                format!("no common point differs, but not all of the {steps} steps are on both sides")
-            }
-        }
-    }
-}
-
-impl DiffReport {
-    fn nothing_compared(&self) -> String {
-        let both = self.steps.iter().any(|s| s.state == StepState::NotCompared);
-        match (self.steps.is_empty(), both) {
-            (true, _) => "nothing was compared: neither run has a step".to_owned(),
-            (false, true) => {
-                "nothing was compared: no buffer has the same name at the same point of both runs".to_owned()
-            }
-            (false, false) => "nothing was compared: the runs have no step in common".to_owned(),
-        }
-    }
-}
-
-/// The first element that differs.
-#[derive(Debug, Clone, Serialize)]
-pub struct FirstDifference {
-    /// Request, counted from 1.
-    pub request: u32,
-    /// Its number in B, where that is another one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_b: Option<u32>,
-    /// Step within it.
-    pub step: u32,
-    /// Phase of the launch that writes the buffer first; `None` for state given to the step.
-    pub phase: Option<&'static str>,
-    /// Snapshot point.
-    pub point: String,
-    /// Name without generation.
-    pub buffer: String,
-    /// Generation that the name means in A.
-    pub generation: u32,
-    /// Generation that it means in B.
-    pub generation_b: u32,
-    /// Row of the batch, for buffers that have rows.
-    pub row: Option<u64>,
-    /// Which element.
-    pub element: Element,
-    /// Its value in A.
-    pub a: Value,
-    /// Its value in B.
-    pub b: Value,
-    /// Type and shape of the buffer in A and in B, where they are not the same: nothing else is compared then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forms: Option<[String; 2]>,
-}
-
-/// Place of an element.
-#[derive(Debug, Clone, Serialize)]
-pub struct Element {
-    /// Along each axis.
-    pub index: Vec<u64>,
-    /// In row-major order.
-    pub flat: u64,
 }
 
 /// How one step compares.
@@ -195,21 +108,6 @@ pub enum StepState {
     OnlyA,
     /// Only in B.
     OnlyB,
-}
-
-impl fmt::Display for FirstDifference {
-    /// `hidden[0,17] is 1 in A, 2 in B`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index: Vec<String> = self.element.index.iter().map(u64::to_string).collect();
-        if let Some([a, b]) = &self.forms {
-            return write!(f, "{} is {a} in A, {b} in B", self.buffer);
-        }
-        let (mut a, mut b) = (self.a.to_string(), self.b.to_string());
-        if a == b {
-            (a, b) = (self.a.told(), self.b.told());
-        }
-        write!(f, "{}[{}] is {a} in A, {b} in B", self.buffer, index.join(","))
-    }
 }
 
 /// One step of both runs.
@@ -266,7 +164,7 @@ pub fn diff_with(
 ) -> Result<DiffReport, ReplayError> {
     comparable(a, b)?;
     same_rank(a, b)?;
-    let noise = control.map(|control| Noise::of(a, control)).transpose()?;
+    let noise = control.map(|control| Noise::of(a, b, control)).transpose()?;
     let requests = Requests::of(a, b);
     let mut report = DiffReport {
         schema: "twinstep.diff/1",
@@ -276,6 +174,8 @@ pub fn diff_with(
         waveforms: waveform::compare(a, b)?,
         unmatched_points: Vec::new(),
         one_sided: Vec::new(),
+        other_form: None,
+        empty: Vec::new(),
         notes: other_versions(a.run(), b.run()),
         control: noise.as_ref().map(Noise::report),
     };
@@ -285,13 +185,16 @@ pub fn diff_with(
     let mut budgets = [Budget::new(), Budget::new()];
     let mut one_sided = OneSidedBuffers::default();
     let names = CommonNames::of(a, b);
+    let mut twins = Vec::new();
     for index in 0..a.step_count() {
         let step = a.step(index)?;
         let Some(at) = place(&step) else { continue };
         if forked.is_some_and(|request| request != step.request) {
             forked = None;
         }
-        let Ok(twin_index) = find_index(b, requests.of_a(at)) else {
+        let twin_index = find_index(b, requests.of_a(at)).ok();
+        twins.push(twin_index);
+        let Some(twin_index) = twin_index else {
             push(
                 &mut report,
                 &step,
@@ -324,19 +227,16 @@ pub fn diff_with(
         }
         push(&mut report, &step, state, differing, both);
     }
+    let mut alone = Vec::new();
     for index in 0..b.step_count() {
         let step = b.step(index)?;
         let Some(at) = place(&step) else { continue };
         if find(a, requests.of_b(at)).is_err() {
-            push(
-                &mut report,
-                &step,
-                StepState::OnlyB,
-                Vec::new(),
-                stats(None, Some((b, &step)), statistics)?,
-            );
+            let stats = stats(None, Some((b, &step)), statistics)?;
+            alone.push((index, row(&step, StepState::OnlyB, Vec::new(), stats)));
         }
     }
+    report.steps = rows::merged(twins.into_iter().zip(report.steps).collect(), alone);
     if budgets.iter().any(Budget::is_spent) {
         report.notes.push(
             "what first steps of requests were given is compared whole: there is too much in them to tell what is left over"
@@ -344,6 +244,10 @@ pub fn diff_with(
         );
     }
     report.notes.extend(renumbered(a.run(), b.run()));
+    for (trace, name) in [(a, "A"), (b, "B")] {
+        report.notes.extend(endings(trace, name)?);
+    }
+    report.empty = one_sided.empty();
     if is_foreign(a.run()) {
         report.one_sided = one_sided.report();
     }
@@ -402,8 +306,12 @@ fn push(
     differing: Vec<String>,
     stats: Vec<StepStatistic>,
 ) {
+    report.steps.push(row(step, state, differing, stats));
+}
+
+fn row(step: &StepRecord, state: StepState, differing: Vec<String>, stats: Vec<StepStatistic>) -> StepDiff {
     let kind = if step.kind == StepKind::Codec { "codec" } else { "step" };
-    report.steps.push(StepDiff { request: step.request, step: step.step, kind, state, differing, stats });
+    StepDiff { request: step.request, step: step.step, kind, state, differing, stats }
 }
 
 fn stats(
@@ -446,6 +354,7 @@ fn compare_step(
         cursor_a.advance(point.snapshot)?;
         cursor_b.advance(other)?;
         let mut found: Vec<(usize, BufferId, BufferId)> = Vec::new();
+        let mut beyond: BTreeMap<BufferId, u64> = BTreeMap::new();
         let mut common = BTreeSet::new();
         let launched = point.position > 0;
         for id in a.covered(point.snapshot)? {
@@ -454,19 +363,20 @@ fn compare_step(
                 continue;
             };
             common.insert(twin_id);
-            one_sided.both(a, id);
+            one_sided.both((a, id), (b, twin_id));
             if is_left_over((a, step, point, id), (b, twin, twin_point, twin_id), touched)? {
                 continue;
             }
             if differ((a, point.snapshot, id, cursor_a), (b, other, twin_id, cursor_b))? {
                 let (mine, theirs) = ((a, point.snapshot, id), (b, other, twin_id));
-                if let Some((noise, index)) = noise
-                    && noise.covers(step.request, index, mine, theirs)?
-                {
-                    if !noisy.contains(&name(id)) {
-                        noisy.push(name(id));
-                    }
-                    continue;
+                if let Some((noise, index)) = noise {
+                    let Some(element) = noise.beyond(step.request, index, mine, theirs)? else {
+                        if !noisy.contains(&name(id)) {
+                            noisy.push(name(id));
+                        }
+                        continue;
+                    };
+                    beyond.insert(id, element);
                 }
                 let order = first_writer(step, &writers, id, launched).map_or(usize::MAX, |(order, _)| order);
                 found.push((order, id, twin_id));
@@ -481,18 +391,27 @@ fn compare_step(
             by_dataflow((a, step, point), (b, twin, twin_point), &mut found)?;
         }
         let Some(&(_, id, twin_id)) = found.first() else { continue };
+        let label = || match key {
+            (name, 1) => name.to_owned(),
+            (name, count) => format!("{name}#{count}"),
+        };
         if report.first.is_none() {
+            let from = beyond.get(&id).copied().unwrap_or(0);
             let phase = first_writer(step, &writers, id, launched).and_then(|(_, phase)| phase);
             report.first =
-                first_element((a, step, point.snapshot, id), (b, other, twin_id))?.map(|mut first| {
-                    first.point = match key {
-                        (name, 1) => name.to_owned(),
-                        (name, count) => format!("{name}#{count}"),
-                    };
+                first_element((a, step, point.snapshot, id), (b, other, twin_id), from)?.map(|mut first| {
+                    first.point = label();
                     first.phase = phase.map(|p| p.name());
                     first.request_b = (twin.request != step.request).then_some(twin.request);
                     first
                 });
+        }
+        if report.first.is_none()
+            && report.other_form.is_none()
+            && let Some([a, b]) = forms(a.buffer(id), b.buffer(twin_id))
+        {
+            let (request, step) = (step.request, step.step);
+            report.other_form = Some(OtherForm { request, step, point: label(), buffer: name(id), a, b });
         }
         return Ok((StepState::Diverged, found.iter().map(|&(_, id, _)| name(id)).collect()));
     }
@@ -531,7 +450,6 @@ fn shown_after(trace: &Trace, step: &StepRecord, buffer: BufferId) -> Result<boo
     })
 }
 
-type Place<'a> = (&'a Trace, SnapshotId, BufferId);
 type PlaceWithHashes<'a> = (&'a Trace, SnapshotId, BufferId, &'a HashCursor<'a>);
 
 /// Whether a buffer's contents differ: by chunk hashes where the chunks are alike, else by bytes.
@@ -547,38 +465,6 @@ pub(crate) fn differ(
         return Ok(a.read_buffer(sa, ia)? != b.read_buffer(sb, ib)?);
     }
     Ok(ha.of(ia) != hb.of(ib))
-}
-
-fn first_element(
-    (a, step, sa, ia): (&Trace, &StepRecord, SnapshotId, BufferId),
-    (b, sb, ib): Place<'_>,
-) -> Result<Option<FirstDifference>, ReplayError> {
-    let Some(record) = a.buffer(ia) else { return Ok(None) };
-    let (x, y) = (a.read_buffer(sa, ia)?.unwrap_or_default(), b.read_buffer(sb, ib)?.unwrap_or_default());
-    let Some(other) = b.buffer(ib) else { return Ok(None) };
-    let form = |record: &BufferRecord| format!("{} {:?}", record.dtype.name(), record.shape);
-    let forms =
-        ((record.dtype, &record.shape) != (other.dtype, &other.shape)).then(|| [form(record), form(other)]);
-    let mut values = Value::all(record.dtype, &x).zip(Value::all(other.dtype, &y)).enumerate();
-    let found = values.find(|(_, (x, y))| forms.is_some() || x.bits() != y.bits());
-    Ok(found.map(|(flat, (a_value, b_value))| {
-        let index = index_of(flat as u64, &record.shape);
-        FirstDifference {
-            request: step.request,
-            request_b: None,
-            step: step.step,
-            phase: None,
-            point: String::new(),
-            buffer: record.name.clone(),
-            generation: record.generation,
-            generation_b: other.generation,
-            row: index.first().copied().filter(|_| has_rows(a, record)),
-            element: Element { index, flat: flat as u64 },
-            a: a_value,
-            b: b_value,
-            forms,
-        }
-    }))
 }
 
 /// Whether the codes that a step put out differ: from then on the runs say different things.

@@ -13,7 +13,7 @@ use twinstep_traces::{StepKind, Trace};
 use crate::ReplayError;
 use crate::at::{At, place};
 use crate::comparable::comparable;
-use crate::diff::{DiffReport, FirstDifference, StepState, diff_with};
+use crate::diff::{DiffReport, FirstDifference, StepState, diff_with, endings};
 use crate::explain::classify::{Context, classify};
 use crate::explain::family::{Pair, Side, families};
 use crate::explain::search::{Answer, Judge, needed_patches, patches, search};
@@ -147,7 +147,7 @@ pub struct Proof {
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `possible`, `decided`, `reverse`, `alternative`, `later`, `margin`.
+    /// `comparison`, `control`, `located`, `argument`, `first-difference`, `first-launch`, `self-check`, `candidate`, `possible`, `decided`, `reverse`, `alternative`, `later`, `margin`.
     pub what: &'static str,
     /// Which step: `2`, `3:2`.
     pub at: Option<String>,
@@ -218,6 +218,7 @@ pub fn explain(
         exhausted: false,
     };
     let foreign = is_foreign(a.run());
+    let ended = [endings(a, "A")?, endings(b, "B")?].concat();
     if let Some(control) = options.control
         && let Some(at) = first_unequal(&differences)
         && noise::is_noise(a, control, &differences, at, &mut report)?
@@ -226,16 +227,24 @@ pub fn explain(
     }
     let together = foreign.then(|| Together::of(a, b, &differences));
     let Some(at) = first_divergent(&differences, together.as_ref()) else {
+        let equal = verdict::Equal {
+            alone: ends_early(&differences, together.as_ref()),
+            ended: &ended,
+            noise: differences.steps.iter().any(|s| s.state == StepState::Noise),
+        };
         if foreign {
-            foreign::equal(&mut report, ends_early(&differences), &differences);
+            foreign::equal(&mut report, &equal, &differences);
             return Ok(report);
         }
-        verdict::of_equal_runs(&mut report, ends_early(&differences));
+        verdict::of_equal_runs(&mut report, &equal);
         return Ok(report);
     };
     if foreign {
         foreign::investigate(a, b, at, &differences, &mut report)?;
         return Ok(report);
+    }
+    for text in ended {
+        report.evidence.push(Evidence { what: "comparison", at: Some(at.to_string()), node: None, text });
     }
     let (run_a, run_b) = (Run::new(a)?, Run::new(b)?);
     let steps = run_a.find(at).and_then(|i| run_a.step(i)).and_then(|step_a| {
@@ -309,14 +318,16 @@ impl Together {
     }
 }
 
-/// The first step that only one run has, and which: what comes after it differs in consequence.
-fn ends_early(differences: &DiffReport) -> Option<(At, &'static str)> {
+/// The first step that only one run has, and which: what comes after it differs in consequence. Steps of requests that
+/// both have come first, where that is known.
+fn ends_early(differences: &DiffReport, together: Option<&Together>) -> Option<(At, &'static str)> {
     let alone = differences.steps.iter().filter(|s| s.kind == "step").filter_map(|s| match s.state {
         StepState::OnlyA => Some((s, "a")),
         StepState::OnlyB => Some((s, "b")),
         _ => None,
     });
-    let (step, side) = alone.min_by_key(|(s, _)| (s.request, s.step))?;
+    let other = |s: &crate::diff::StepDiff| together.is_some_and(|t| t.request(s).is_none());
+    let (step, side) = alone.min_by_key(|(s, _)| (other(s), s.request, s.step))?;
     Some((At { request: step.request, step: Some(step.step) }, side))
 }
 
@@ -333,7 +344,7 @@ fn first_divergent(differences: &DiffReport, together: Option<&Together>) -> Opt
         s.kind == "step" && matches!(s.state, StepState::OnlyA | StepState::OnlyB)
     };
     let end = match together {
-        None => ends_early(differences).map(|(at, _)| (at.request, at.step.unwrap_or(0))),
+        None => ends_early(differences, None).map(|(at, _)| (at.request, at.step.unwrap_or(0))),
         Some(together) => {
             let alone = differences.steps.iter().filter(alone);
             alone.filter_map(|s| Some((together.request(s)?, s.step))).min()

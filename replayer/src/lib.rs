@@ -78,7 +78,8 @@ pub use check::{CheckReport, check, check_explanation, check_names};
 pub use comparable::comparable;
 pub use condition::{Condition, Relation};
 pub use diff::{
-    DiffReport, Element, FirstDifference, OneSided, StepDiff, StepState, StepStatistic, diff, diff_with,
+    DiffReport, Element, FirstDifference, OneSided, OtherForm, StepDiff, StepState, StepStatistic, diff,
+    diff_with,
 };
 pub use error::ReplayError;
 pub use explain::{
@@ -97,7 +98,7 @@ pub use info::{
 pub use kind::Kind;
 pub use log::{LogEntry, LogReport, log};
 pub use next::{print_command, quoted};
-pub use noise::{ControlReport, FACTOR, NoisyBuffer};
+pub use noise::{ControlReport, FACTOR, NoisyBuffer, Rise};
 pub use number::Number;
 pub use patch::Patch;
 pub use pictures::{CodeGrid, KvCell, KvMap, Sound, code_grid, kv_map, sound};

@@ -63,6 +63,8 @@ pub struct Distance {
     pub compared: u64,
     /// Elements whose bits differ.
     pub differing: u64,
+    /// Elements that differ of which one value at least is not finite; the figures below leave them out.
+    pub not_finite: u64,
     /// Greatest absolute difference; 0 where none differs.
     pub max_abs: f64,
     /// Greatest difference relative to the greater magnitude.
@@ -81,8 +83,15 @@ pub fn relative(a: Value, b: Value) -> f64 {
 
 /// Compares the elements that both have.
 pub fn distance(dtype: DType, a: &[u8], b: &[u8]) -> Distance {
-    let mut distance =
-        Distance { compared: 0, differing: 0, max_abs: 0.0, max_rel: 0.0, max_ulps: None, first: None };
+    let mut distance = Distance {
+        compared: 0,
+        differing: 0,
+        not_finite: 0,
+        max_abs: 0.0,
+        max_rel: 0.0,
+        max_ulps: None,
+        first: None,
+    };
     for (flat, (x, y)) in Value::all(dtype, a).zip(Value::all(dtype, b)).enumerate() {
         distance.compared += 1;
         if x.bits() == y.bits() {
@@ -90,7 +99,10 @@ pub fn distance(dtype: DType, a: &[u8], b: &[u8]) -> Distance {
         }
         distance.differing += 1;
         distance.first.get_or_insert(flat as u64);
-        // NaN is nobody's maximum: such elements only count.
+        if !(x.to_f64().is_finite() && y.to_f64().is_finite()) {
+            distance.not_finite += 1;
+            continue;
+        }
         distance.max_abs = distance.max_abs.max((x.to_f64() - y.to_f64()).abs());
         distance.max_rel = distance.max_rel.max(relative(x, y));
         distance.max_ulps = distance.max_ulps.max(x.ulps(y));
@@ -129,9 +141,11 @@ mod tests {
         let b = bytes(&[1.0, 2.5, -0.0, 1.0]);
         let d = distance(DType::F32, &a, &b);
         assert_eq!((d.compared, d.differing, d.first), (4, 3, Some(1)));
-        assert_eq!(d.max_abs, 0.5);
+        assert_eq!((d.not_finite, d.max_abs), (1, 0.5));
         assert_eq!(d.max_rel, 0.2);
         assert_eq!(d.max_ulps, Some(1 << 21));
+        let infinite = distance(DType::F32, &bytes(&[f32::INFINITY, 1.0]), &bytes(&[1.0, 1.0]));
+        assert_eq!((infinite.differing, infinite.not_finite, infinite.max_abs), (1, 1, 0.0));
         let same = distance(DType::F32, &a, &a);
         assert_eq!((same.differing, same.first, same.max_ulps), (0, None, None));
     }

@@ -159,6 +159,8 @@ fn exit_statuses_and_documents() {
     record(folder, "clean.twin", SHORT, &MODEST);
     record(folder, "graph.twin", SHORT, &[&MODEST[..], &["--mode", "graph"]].concat());
     record(folder, "wrong.twin", SHORT, &[&MODEST[..], &planted("stale-codes")].concat());
+    record(folder, "wrong-again.twin", SHORT, &[&MODEST[..], &planted("stale-codes")].concat());
+    record(folder, "again.twin", SHORT, &MODEST);
     let long = ["--max-steps", "102", "--context", "256", "--batch", "1"];
     record(folder, "long.twin", LONG, &long);
     record(folder, "rounded.twin", LONG, &[&long[..], &planted("reduction-order")].concat());
@@ -169,8 +171,8 @@ fn exit_statuses_and_documents() {
         // A budget that is used up before anything is shown.
         (&["wrong.twin", "clean.twin", "--budget", "3"], 1, "unknown"),
         // A control that equals A takes nothing away; one that differs from it as B does is noise.
-        (&["clean.twin", "wrong.twin", "--control", "graph.twin"], 1, "missing-host-write"),
-        (&["clean.twin", "wrong.twin", "--control", "wrong.twin"], 0, "noise"),
+        (&["clean.twin", "wrong.twin", "--control", "again.twin"], 1, "missing-host-write"),
+        (&["graph.twin", "wrong.twin", "--control", "wrong-again.twin"], 0, "noise"),
     ] {
         let arguments = [&["explain"], arguments].concat();
         let report = twinstep(folder, &[&arguments[..], &["--json"]].concat()).expect(status).json();

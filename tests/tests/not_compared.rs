@@ -211,3 +211,135 @@ fn runs_without_steps_are_not_identical() {
     let run = twinstep(folder, &["diff", "a.twin", "b.twin"]).expect(1);
     assert!(run.stdout.starts_with("nothing was compared: neither run has a step"), "{}", run.stdout);
 }
+
+/// Dumps that hold arrays of these shapes, all zeros.
+fn shapes(folder: &Path, steps: &[u64], all: &[(&str, &[u64])]) {
+    fs::create_dir_all(folder).unwrap();
+    for number in steps {
+        let zeros = |shape: &[u64]| floats(shape, &vec![0.0; shape.iter().product::<u64>() as usize]);
+        let arrays: Vec<_> = all.iter().map(|(name, shape)| (*name, zeros(shape))).collect();
+        npz(&folder.join(format!("step{number}.npz")), false, &arrays);
+    }
+}
+
+#[test]
+fn arrays_without_elements_are_nothing_to_compare() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    shapes(&folder.join("e"), &[1, 2], &[("e", &[0, 4])]);
+    shapes(&folder.join("g"), &[1, 2], &[("e", &[0, 7])]);
+    import(folder, &["--eager", "e", "--graph", "g"]);
+    let run = twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(1);
+    let said =
+        "not comparable element by element: at request 1, step 1, e is f32 [0, 4] in A, f32 [0, 7] in B";
+    assert!(run.stdout.starts_with(said), "{}", run.stdout);
+    let json = twinstep(folder, &[&["diff", "--json"][..], &PAIR].concat()).expect(1).json();
+    assert_eq!(json["other_form"]["b"], "f32 [0, 7]", "{json}");
+    shapes(&folder.join("g"), &[1, 2], &[("e", &[0, 4])]);
+    import(folder, &["--eager", "e", "--graph", "g"]);
+    let run = twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(1);
+    let said =
+        "nothing was compared: all that both runs have at the same point are arrays without elements: e";
+    let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.starts_with(said), "{text}");
+    let run = twinstep(folder, &[&["explain"][..], &PAIR].concat()).expect(1);
+    assert!(run.stdout.contains("arrays without elements"), "{}", run.stdout);
+    // Beside others they do no harm.
+    for name in ["e", "g"] {
+        shapes(&folder.join(name), &[1, 2], &[("e", &[0, 4]), ("h", &[1])]);
+    }
+    import(folder, &["--eager", "e", "--graph", "g"]);
+    twinstep(folder, &[&["diff"][..], &PAIR].concat()).expect(0);
+}
+
+#[test]
+fn steps_of_one_side_stand_where_they_belong() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    shapes(&folder.join("e"), &[0, 1, 2, 3], &[("h", &[1])]);
+    shapes(&folder.join("g"), &[1, 3], &[("h", &[1])]);
+    import(folder, &["--eager", "e", "--graph", "g", "--allow-gaps"]);
+    let states = |a: &str, b: &str| -> Vec<(u64, String)> {
+        let json = twinstep(folder, &["diff", a, b, "--json"]).expect(1).json();
+        let steps = json["steps"].as_array().unwrap();
+        steps.iter().map(|s| (s["step"].as_u64().unwrap(), s["state"].as_str().unwrap().to_owned())).collect()
+    };
+    let expected = |alone: &str| {
+        [(1, alone), (2, "identical"), (3, alone), (4, "identical")].map(|(step, s)| (step, s.to_owned()))
+    };
+    let [eager, graph] = PAIR;
+    assert_eq!(states(eager, graph), expected("only_a"));
+    assert_eq!(states(graph, eager), expected("only_b"));
+}
+
+/// A run of `steps` steps of one buffer; the last one holds a mark, and the recording is cut off after it.
+fn ended(path: &Path, steps: u32, mark: Option<&str>, cut: bool) {
+    let notes = vec![("engine".to_owned(), "foreign".to_owned())];
+    let run = RunRecord { mode: "eager".into(), notes, ..RunRecord::default() };
+    let mut writer = TraceWriter::create(path, &run, false).unwrap();
+    let record = BufferRecord {
+        name: "x".into(),
+        generation: 0,
+        dtype: DType::F32,
+        shape: vec![1],
+        role: Role::State,
+        bytes: 4,
+        chunk_bytes: 64,
+        address: None,
+        contents: None,
+    };
+    let buffer = writer.add_buffer(&record).unwrap();
+    writer.add_request(&RequestRecord { request: 1, text: String::new(), prompt: vec![], row: 0 }).unwrap();
+    for step in 1..=steps {
+        let last = mark.filter(|_| step == steps);
+        let items = last.map(|text| Item::Mark { text: text.into() }).into_iter().collect();
+        let program = writer.add_program(&Program { items }).unwrap();
+        let bytes = (step as f32).to_le_bytes();
+        let changed = [ChangedChunks { buffer, first_chunk: 0, bytes: &bytes }];
+        let snapshot = writer.snapshot(&[buffer], &changed, &[]).unwrap();
+        let points = vec![PointRecord { point: "step.after".into(), position: 0, snapshot }];
+        let kind = if step == 1 { StepKind::Prefill } else { StepKind::Decode };
+        let (host_writes, host_reads) = (vec![], vec![]);
+        let (request, rank) = (1, 0);
+        let record = StepRecord { kind, request, step, rank, program, host_writes, host_reads, points };
+        writer.commit_step(&record).unwrap();
+    }
+    if !cut {
+        writer.finish().unwrap();
+    }
+}
+
+/// A run that ends before the other is never called identical to it.
+#[test]
+fn runs_that_end_early_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    ended(&folder.join("whole.twin"), 5, None, false);
+    ended(&folder.join("three.twin"), 3, None, false);
+    ended(&folder.join("broken.twin"), 3, Some("exception: RuntimeError: illegal memory access"), false);
+    ended(&folder.join("cut.twin"), 3, None, true);
+    for (name, said) in [
+        ("three.twin", ""),
+        ("broken.twin", "A ended in step 3 by an exception: RuntimeError: illegal memory access"),
+        ("cut.twin", "A is not complete: its recording was cut off after step 3"),
+    ] {
+        for command in ["diff", "explain"] {
+            let run = twinstep(folder, &[command, name, "whole.twin"]).expect(1);
+            let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains(said), "{command}: {text}");
+            if command == "explain" {
+                assert!(text.starts_with("verdict: unknown (not proven)"), "{text}");
+                assert!(text.contains("only B has request 1, step 4."), "{text}");
+            }
+        }
+        let json = twinstep(folder, &["explain", "whole.twin", name, "--json"]).expect(1).json();
+        assert_eq!((&json["verdict"]["step"], &json["verdict"]["kind"]), (&4.into(), &"unknown".into()));
+    }
+    // What both have is the same: said, and no difference.
+    ended(&folder.join("all.twin"), 5, Some("exception: KeyError: 7"), false);
+    for command in ["diff", "explain"] {
+        let run = twinstep(folder, &[command, "whole.twin", "all.twin"]).expect(0);
+        let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("B ended in step 5 by an exception: KeyError: 7"), "{text}");
+    }
+}

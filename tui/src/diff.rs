@@ -11,7 +11,7 @@ use twinstep_replayer::{
 use crate::failure::Failure;
 use crate::output::{Output, Status};
 use crate::ranks;
-use crate::trace_file::{failed, open};
+use crate::trace_file::{control_of_its_own, failed, open};
 use crate::wrap;
 
 /// The document, with the other ranks of both runs.
@@ -81,6 +81,7 @@ fn compare_with(
     stats: &[String],
     control: Option<&std::path::Path>,
 ) -> Result<DiffReport, Failure> {
+    control_of_its_own(a, b, control)?;
     let other = b;
     let (a, b) = (open(a)?, open(b)?);
     let control = control.map(open).transpose()?;
@@ -174,6 +175,7 @@ pub(crate) fn show(report: &DiffReport, all: bool, width: usize) -> Vec<String> 
         ));
     }
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(report.control.iter().map(|control| format!("control: {}", control.line())));
     for note in report.control.iter().flat_map(|c| &c.notes) {
         lines.push(format!("control: {note}"));
     }

@@ -11,7 +11,7 @@ use twinstep_traces::Trace;
 use crate::failure::Failure;
 use crate::output::{Output, Status};
 use crate::rules::RuleSet;
-use crate::trace_file::{failed, open};
+use crate::trace_file::{control_of_its_own, failed, open};
 use crate::weights::Weights;
 use crate::wrap;
 
@@ -92,6 +92,7 @@ pub(crate) fn compare(
     rules: &RuleSet,
     weights: &Weights,
 ) -> Result<ExplainReport, Failure> {
+    control_of_its_own(a, b, control)?;
     let (a, b) = (open(a)?, open(b)?);
     let control = control.map(open).transpose()?;
     let findings = |trace: &Trace| rules.findings(trace);

@@ -17,6 +17,25 @@ pub(crate) fn open(path: &Path) -> Result<Trace, Failure> {
     })
 }
 
+/// A control run that is the file of A or B would call everything noise, or nothing.
+///
+/// # Errors
+/// One line, where it is the same file.
+pub(crate) fn control_of_its_own(a: &Path, b: &Path, control: Option<&Path>) -> Result<(), Failure> {
+    let same = |path: &Path| {
+        let whole = |path: &Path| path.canonicalize().ok();
+        control.and_then(whole).is_some_and(|control| whole(path) == Some(control))
+    };
+    let name = match (same(a), same(b)) {
+        (false, false) => return Ok(()),
+        (true, _) => "A",
+        (false, true) => "B",
+    };
+    let what = format!("the control run is the file of {name}: it cannot tell noise from divergence");
+    Err(Failure::new("not-comparable", what)
+        .hint("record A's mode a second time, and give that run with --control"))
+}
+
 /// A library error as the user sees it.
 pub(crate) fn failed(error: &ReplayError) -> Failure {
     let (code, hint) = match error {

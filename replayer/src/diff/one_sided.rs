@@ -38,13 +38,21 @@ pub(super) struct OneSidedBuffers {
     seen: BTreeMap<(String, &'static str), Seen>,
     /// Names that were compared anywhere.
     compared: BTreeSet<String>,
+    /// Names that both have without an element.
+    empty: BTreeSet<String>,
     /// Points at which a buffer was compared, or is known to hold nothing of its step.
     places: usize,
 }
 
 impl OneSidedBuffers {
     /// A buffer that both snapshots have.
-    pub(super) fn both(&mut self, trace: &Trace, id: BufferId) {
+    pub(super) fn both(&mut self, (a, id): (&Trace, BufferId), (b, twin): (&Trace, BufferId)) {
+        let empty = |trace: &Trace, id| trace.buffer(id).is_some_and(|record| record.shape.contains(&0));
+        let trace = a;
+        if empty(a, id) && empty(b, twin) {
+            self.empty.extend(trace.buffer(id).map(|record| record.name.clone()));
+            return;
+        }
         self.places += 1;
         if let Some(record) = trace.buffer(id)
             && !self.compared.contains(&record.name)
@@ -69,6 +77,11 @@ impl OneSidedBuffers {
         self.places
     }
 
+    /// Names that both have and that were never compared, as they held no element.
+    pub(super) fn empty(&self) -> Vec<String> {
+        self.empty.difference(&self.compared).cloned().collect()
+    }
+
     /// In order of name.
     pub(super) fn report(self) -> Vec<OneSided> {
         let all = self.seen.into_iter().map(|((buffer, side), seen)| OneSided {
@@ -80,6 +93,13 @@ impl OneSidedBuffers {
         });
         all.collect()
     }
+}
+
+/// Some of many names.
+pub(super) fn names(all: &[String]) -> String {
+    let more = all.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ") + &more
 }
 
 /// One line for people: which buffers are on one side only.

@@ -23,6 +23,7 @@ use crate::at::{At, find};
 use crate::checks::unlaunched_capture::{Unlaunched, unlaunched};
 use crate::diff::DiffReport;
 use crate::explain::family::Side;
+use crate::explain::verdict::Equal;
 use crate::explain::{CauseReport, Evidence, ExplainReport};
 use crate::kind::Kind;
 use crate::requests::Requests;
@@ -35,7 +36,7 @@ use next::Recorded;
 const NAMES_MAX: usize = 256;
 
 /// The verdict on runs without a difference. What a check finds on either had no effect that was recorded.
-pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)>, differences: &DiffReport) {
+pub(super) fn equal(report: &mut ExplainReport, equal: &Equal<'_>, differences: &DiffReport) {
     let sentence = |text: String| {
         let mut letters = text.chars();
         letters.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
@@ -47,21 +48,8 @@ pub(super) fn equal(report: &mut ExplainReport, alone: Option<(At, &'static str)
         verdict.text = sentence(differences.headline()) + &one_sided;
         return;
     }
-    verdict.kind = Kind::Identical;
-    let mut text = match alone {
-        Some((at, side)) => {
-            (verdict.request, verdict.step) = (Some(at.request), at.step);
-            format!(
-                "The runs are identical as far as both go: only {} has request {}, step {}.",
-                side.to_uppercase(),
-                at.request,
-                at.step.unwrap_or(0)
-            )
-        }
-        None => {
-            "The runs are identical: the same bits of every recorded buffer at every common point.".to_owned()
-        }
-    };
+    equal.say(verdict, "the same bits of every recorded buffer");
+    let mut text = std::mem::take(&mut verdict.text);
     text += &one_sided;
     if !report.findings.is_empty() {
         let count = report.findings.len();

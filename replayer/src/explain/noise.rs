@@ -5,7 +5,7 @@ use twinstep_traces::Trace;
 use crate::ReplayError;
 use crate::at::{At, find};
 use crate::diff::{DiffReport, StepState};
-use crate::explain::{Evidence, ExplainReport};
+use crate::explain::{Evidence, ExplainReport, ends_early};
 use crate::kind::Kind;
 use crate::requests::Requests;
 
@@ -25,6 +25,9 @@ pub(crate) fn is_noise(
     let mut note = |text: String| {
         report.evidence.push(Evidence { what: "control", at: Some(at.to_string()), node: None, text });
     };
+    if !told.noisy.is_empty() {
+        note(told.line());
+    }
     told.notes.iter().for_each(|text| note(text.clone()));
     if find(control, Requests::of(a, control).of_a(at)).is_err() {
         note("the control run has no such step: it does not tell noise from divergence here".to_owned());
@@ -42,6 +45,10 @@ pub(crate) fn is_noise(
     }
     let text = format!("A differs from B in no more than from its control run ({names})");
     note(text.clone());
+    // Noise does not tell why one run has more steps.
+    if ends_early(differences, None).is_some() {
+        return Ok(false);
+    }
     report.verdict.kind = Kind::Noise;
     (report.verdict.request, report.verdict.step) = (Some(at.request), at.step);
     report.verdict.text =

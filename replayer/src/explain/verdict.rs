@@ -32,29 +32,48 @@ impl Verdict {
     }
 }
 
+/// Runs without a difference at any common point.
+pub(crate) struct Equal<'a> {
+    /// The first step that only one run has, and which.
+    pub(crate) alone: Option<(At, &'static str)>,
+    /// How the runs ended, where they did not simply close.
+    pub(crate) ended: &'a [String],
+    /// Something differs, in no more than the control run does.
+    pub(crate) noise: bool,
+}
+
+impl Equal<'_> {
+    /// Writes what is to be said of steps that one run has alone, and of how the runs ended; whether there are such
+    /// steps. What the other run would have done there nobody knows, so these runs are not called identical.
+    pub(crate) fn say(&self, verdict: &mut Verdict, same: &str) -> bool {
+        let ended =
+            if self.ended.is_empty() { String::new() } else { format!(" {}.", self.ended.join("; ")) };
+        let Some((at, side)) = self.alone else {
+            verdict.kind = Kind::Identical;
+            verdict.text = format!("The runs are identical: {same} at every common point.{ended}");
+            return false;
+        };
+        verdict.kind = Kind::Unknown;
+        (verdict.request, verdict.step) = (Some(at.request), at.step);
+        let same = if self.noise { "no difference beyond noise of the control" } else { same };
+        verdict.text = format!(
+            "The runs have {same} at every common point, but only {} has request {}, step {}.{ended} What the other run \
+             would have done there is not known, so they are not called identical.",
+            side.to_uppercase(),
+            at.request,
+            at.step.unwrap_or(0)
+        );
+        true
+    }
+}
+
 /// Of runs with equal bits: what checks and rules find, on one side or on both.
-/// `alone` is the first step that only one run has.
-pub(crate) fn of_equal_runs(report: &mut ExplainReport, alone: Option<(At, &'static str)>) {
+pub(crate) fn of_equal_runs(report: &mut ExplainReport, equal: &Equal<'_>) {
     let on = |side: &'static str| report.findings.iter().filter(move |f| f.side == side);
     let verdict = &mut report.verdict;
     let Some(first) = report.findings.first() else {
-        verdict.kind = Kind::Identical;
-        if let Some((at, side)) = alone {
-            // What the other run would have done there nobody knows.
-            (verdict.request, verdict.step) = (Some(at.request), at.step);
-            verdict.text = format!(
-                "The runs are identical as far as both go: the same bits at every common point. Only {} has \
-                 request {}, step {}. Neither breaks a check or a rule.",
-                side.to_uppercase(),
-                at.request,
-                at.step.unwrap_or(0)
-            );
-            return;
-        }
-        verdict.proven = true;
-        verdict.text = "The runs are identical: the same bits at every common point. \
-                        Neither breaks a check or a rule."
-            .to_owned();
+        verdict.proven = !equal.say(verdict, "the same bits");
+        verdict.text += " Neither breaks a check or a rule.";
         return;
     };
     // A rule broken alike in both runs is what comparing them cannot show.
@@ -84,6 +103,12 @@ pub(crate) fn of_equal_runs(report: &mut ExplainReport, alone: Option<(At, &'sta
          Comparing the two cannot show this.",
         finding.check, finding.request, finding.step, finding.message
     );
+    if let Some((at, side)) = equal.alone {
+        verdict.text += &format!(" Only {} has step {at}.", side.to_uppercase());
+    }
+    for text in equal.ended {
+        verdict.text += &format!(" {text}.");
+    }
 }
 
 /// Where a step cannot be executed here.

@@ -3,7 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use twinstep_replayer::{BesideBuffer, Value, relative};
+use twinstep_replayer::{BesideBuffer, Distance, Value, relative};
 use twinstep_traces::DType;
 
 use super::step::{fit, short};
@@ -101,12 +101,7 @@ fn heading(app: &App, chosen: &BesideBuffer, body: Rect, buf: &mut Buffer) {
                 );
             } else {
                 let float = matches!(record.dtype, DType::F32 | DType::F16 | DType::Bf16);
-                let ulps = d.max_ulps.filter(|_| float).map_or(String::new(), |u| format!(", {u} ULP"));
-                let text = format!(
-                    "X {} of {} elements{part} differ: at most {:.4e} absolute, {:.2e} relative{ulps}",
-                    d.differing, d.compared, d.max_abs, d.max_rel
-                );
-                pen.put(text, theme.bad());
+                pen.put(how_far(d, part, float), theme.bad());
             }
         } else if let Some(d) = data {
             let missing: Vec<String> = [("A", 0), ("B", 1)]
@@ -116,6 +111,19 @@ fn heading(app: &App, chosen: &BesideBuffer, body: Rect, buf: &mut Buffer) {
                 .collect();
             pen.put(missing.join("; "), theme.dim());
         }
+    }
+}
+
+/// How many elements differ, and by how much. A value that is not finite is at no distance.
+fn how_far(d: &Distance, part: &str, float: bool) -> String {
+    let differ = format!("X {} of {} elements{part} differ", d.differing, d.compared);
+    let ulps = d.max_ulps.filter(|_| float).map_or(String::new(), |u| format!(", {u} ULP"));
+    let far = format!("at most {:.4e} absolute, {:.2e} relative{ulps}", d.max_abs, d.max_rel);
+    match d.not_finite {
+        0 => format!("{differ}: {far}"),
+        1 if d.differing == 1 => format!("{differ}: not finite in A or B"),
+        n if n == d.differing => format!("{differ}: each is not finite in A or B"),
+        n => format!("{differ}, {n} not finite in A or B; the others: {far}"),
     }
 }
 
@@ -434,4 +442,34 @@ fn rank(data: &Elements, side: usize, start: u64, columns: u64) -> Vec<(u64, Val
     all.sort_by(|x, y| y.1.to_f64().total_cmp(&x.1.to_f64()).then(x.0.cmp(&y.0)));
     all.truncate(100);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::how_far;
+    use twinstep_replayer::distance;
+    use twinstep_traces::DType;
+
+    #[test]
+    fn a_value_that_is_not_finite_is_at_no_distance() {
+        let told = |a: &[f32], b: &[f32]| {
+            let bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            how_far(&distance(DType::F32, &bytes(a), &bytes(b)), "", true)
+        };
+        assert_eq!(told(&[1.0, f32::NAN], &[1.0, 2.0]), "X 1 of 2 elements differ: not finite in A or B");
+        let (none, some) = (f32::INFINITY, f32::NAN);
+        assert_eq!(
+            told(&[none, some], &[1.0, 2.0]),
+            "X 2 of 2 elements differ: each is not finite in A or B"
+        );
+        assert_eq!(
+            told(&[1.0, 2.0], &[some, 4.0]),
+            "X 2 of 2 elements differ, 1 not finite in A or B; the others: at most 2.0000e0 absolute, \
+             5.00e-1 relative, 8388608 ULP"
+        );
+        assert_eq!(
+            told(&[2.0], &[4.0]),
+            "X 1 of 1 elements differ: at most 2.0000e0 absolute, 5.00e-1 relative, 8388608 ULP"
+        );
+    }
 }
