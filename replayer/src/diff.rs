@@ -344,6 +344,7 @@ pub fn diff_with(
         );
     }
     report.notes.extend(renumbered(a.run(), b.run()));
+    report.notes.extend(crate::original_types::other_types(a, b)?);
     if is_foreign(a.run()) {
         report.one_sided = one_sided.report();
     }
