@@ -130,6 +130,9 @@ pub struct ImportedBuffer {
 /// Names that a note lists.
 const NAMES_SHOWN: usize = 8;
 
+/// What keys of notes begin with that say the type of a buffer which is stored as bytes.
+const DTYPE: &str = "source.dtype.";
+
 /// Key of the note that says what was added to the numbers of a dump's steps.
 const SHIFT: &str = "source.shift";
 
@@ -148,6 +151,8 @@ pub fn import(options: &ImportOptions, progress: &mut dyn FnMut(u64)) -> Result<
         modes.into_iter().filter_map(|(mode, folder)| Some((mode, folder.as_ref()?))).collect();
     let folders: Vec<Folder> =
         modes.iter().map(|(_, path)| Folder::list(path, &map)).collect::<Result<_, _>>()?;
+    let points = folders.iter().flat_map(|folder| &folder.arrays).map(|array| array.point.as_str()).collect();
+    map.check_points(&points)?;
     let numbering = Numbering::of(&folders);
     let allowed = Allowed { gaps: options.allow_gaps, reshape: options.allow_reshape };
     let mut plans = Vec::new();
@@ -269,6 +274,11 @@ fn run(folder: &Folder, mode: &str, plan: &Plan, map: &Map, map_path: Option<&Pa
         vec![note("engine", "foreign".to_owned()), note("source.folder", folder.path.display().to_string())];
     notes.extend(map_path.map(|path| note("source.map", path.display().to_string())));
     notes.extend(map.pattern.as_ref().map(|pattern| note("source.pattern", pattern.to_string())));
+    notes.extend(plan.buffers.iter().filter_map(|buffer| {
+        let generation =
+            if buffer.generation > 0 { format!("@{}", buffer.generation) } else { String::new() };
+        Some(note(&format!("{DTYPE}{}{generation}", buffer.name), buffer.opaque.clone()?))
+    }));
     notes.extend((plan.rank > 0).then(|| note("process.rank", plan.rank.to_string())));
     notes.sort();
     RunRecord {

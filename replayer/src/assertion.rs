@@ -10,6 +10,7 @@
 //! | `pairing` | which buffer is compared with which |
 //! | `hashes`, `elements` | reading no more than what differs |
 //! | `compare` | one buffer against one rule |
+//! | `one_sided` | names that only one run has |
 //! | `guard` | conditions without which passing means nothing |
 //! | `self_test` | whether every rule can fail |
 //! | `report`, `junit`, `github` | what was found |
@@ -22,6 +23,7 @@ pub(crate) mod glob;
 pub(crate) mod guard;
 pub(crate) mod hashes;
 pub(crate) mod junit;
+pub(crate) mod one_sided;
 pub(crate) mod pairing;
 pub(crate) mod policy;
 pub(crate) mod policy_file;

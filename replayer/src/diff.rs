@@ -247,6 +247,7 @@ pub fn diff_with(
     for (trace, name) in [(a, "A"), (b, "B")] {
         report.notes.extend(endings(trace, name)?);
     }
+    report.notes.extend(crate::original_types::other_types(a, b)?);
     report.empty = one_sided.empty();
     if is_foreign(a.run()) {
         report.one_sided = one_sided.report();

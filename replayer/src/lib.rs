@@ -35,6 +35,7 @@ mod next;
 mod noise;
 mod number;
 mod numerics;
+mod original_types;
 mod pairing;
 mod patch;
 mod pictures;

@@ -94,8 +94,8 @@ impl StatisticOf {
 }
 
 impl Statistic {
-    /// Of elements. Least and greatest of integers are exact; NaN is neither. Of nothing the least is infinity and
-    /// the greatest its negative, mean and root mean square are NaN.
+    /// Of elements. Least and greatest of integers are exact; where one is NaN, all but the count is NaN. Of nothing the
+    /// least is infinity and the greatest its negative, mean and root mean square are NaN.
     fn of(self, dtype: DType, bytes: &[u8]) -> Figure {
         let elements = || Value::all(dtype, bytes);
         let values = || elements().map(Value::to_f64);
@@ -104,12 +104,22 @@ impl Statistic {
         let exact = |integer: Option<i128>, float: f64| integer.map_or(Figure::Float(float), Figure::Integer);
         match self {
             Statistic::Mean => Figure::Float(values().sum::<f64>() / count),
-            Statistic::Min => exact(integers().min(), values().fold(f64::INFINITY, f64::min)),
-            Statistic::Max => exact(integers().max(), values().fold(f64::NEG_INFINITY, f64::max)),
+            Statistic::Min => exact(integers().min(), values().fold(f64::INFINITY, lesser)),
+            Statistic::Max => exact(integers().max(), values().fold(f64::NEG_INFINITY, greater)),
             Statistic::Rms => Figure::Float((values().map(|v| v * v).sum::<f64>() / count).sqrt()),
             Statistic::Nonfinite => Figure::Integer(values().filter(|v| !v.is_finite()).count() as i128),
         }
     }
+}
+
+/// The lesser of two; NaN where one is.
+pub(crate) fn lesser(x: f64, y: f64) -> f64 {
+    if x.is_nan() || y.is_nan() { f64::NAN } else { x.min(y) }
+}
+
+/// The greater of two; NaN where one is.
+pub(crate) fn greater(x: f64, y: f64) -> f64 {
+    if x.is_nan() || y.is_nan() { f64::NAN } else { x.max(y) }
 }
 
 #[cfg(test)]
@@ -126,6 +136,14 @@ mod tests {
         assert_eq!(Statistic::Min.of(DType::I64, &bytes), Figure::Integer(-1));
         let greatest = Statistic::Max.of(DType::U64, &bytes);
         assert_eq!(greatest, Figure::Integer(u64::MAX.into()));
+    }
+
+    #[test]
+    fn a_nan_is_in_every_statistic() {
+        let bytes: Vec<u8> = [1.0f32, f32::NAN, 3.0].iter().flat_map(|n| n.to_le_bytes()).collect();
+        for statistic in [Statistic::Min, Statistic::Max, Statistic::Mean, Statistic::Rms] {
+            assert!(statistic.of(DType::F32, &bytes).to_f64().is_nan(), "{statistic:?}");
+        }
     }
 
     proptest! {

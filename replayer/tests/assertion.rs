@@ -277,6 +277,15 @@ fn statistics_stay_within_their_band() {
             && passes(&a, &b, "statistic = 'nonfinite'\nabs = 2")
     );
     assert!(!passes(&a, &b, "statistic = 'mean'\nabs = 1e30"), "NaN is near nothing");
+    for statistic in ["min", "max", "mean", "rms"] {
+        let demand = format!("statistic = '{statistic}'\nabs = 1e30");
+        let nan = hidden(&[1.0, f32::NAN, 3.0, 6.0]);
+        assert!(
+            !passes(&a, &nan, &demand) && !passes(&nan, &a, &demand) && passes(&nan, &nan, &demand),
+            "{statistic}"
+        );
+    }
+    let b = hidden(&[0.5, 2.0, f32::INFINITY, 6.0]);
     let report = judge(&run(&[a]), &run(&[b]), "[[rule]]\nbuffer = '*'\nstatistic = 'min'\nabs = 0.25");
     let worst = report.rules[0].worst.as_ref().unwrap();
     assert_eq!(

@@ -402,7 +402,7 @@ fn arrays_are_turned_into_row_major_little_endian() {
         (DType::F16, vec![2, 3]),
         (DType::U8, vec![2, 8]),
         (DType::U8, vec![1, 8]),
-        (DType::Bool, vec![1]),
+        (DType::Bool, vec![]),
         (DType::F32, vec![0, 5]),
         (DType::F32, vec![1]),
     ];

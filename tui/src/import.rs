@@ -24,6 +24,7 @@ A folder holds .npz, .safetensors or .npy files: one a step, or one a buffer and
 A map says what names don't (all of it optional):
   step = '(?<request>\\d+)/(?<step>\\d+)\\.(?<point>before|after)\\.npz'   # also rank, buffer
   point = \"before\"              # of dumps that say none
+  points = [\"qkv\", \"mlp\"]       # the order of those within a step; naturally where left out
   prefill = false               # the first step of a request is a decode step
   ignore = [\"*.weight\"]
   [names]
@@ -36,7 +37,10 @@ A map says what names don't (all of it optional):
   text = \"cmpl-8f2\"             # the engine's id; requests of two runs are matched by it
   prompt = [1, 2, 3]
   [run]
-  model = \"my-model\"";
+  model = \"my-model\"
+
+Where the two runs took the same requests in another order, import each by itself with a map of its own whose texts say
+which request is which.";
 
 /// Make traces of dumped arrays: .npz, .npy, .safetensors.
 #[derive(Debug, clap::Args)]
@@ -167,7 +171,8 @@ fn failed(error: &ImportError, args: &Args) -> Failure {
             let extension = path.extension().unwrap_or_default().to_string_lossy();
             input.hint(format!("{CONVERT} {} '*.{extension}'", quoted(folder)))
         }
-        ImportError::Array { array, .. } => {
+        // The one array of a .npy file has no key that a map could name.
+        ImportError::Array { array, .. } if !array.is_empty() => {
             let array = array.replace('\n', "\\n");
             input.hint(format!("or leave it out: ignore = [{array:?}] in a --map"))
         }

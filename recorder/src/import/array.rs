@@ -46,12 +46,9 @@ impl ArrayHeader {
         self.shape.iter().try_fold(self.element.bytes, |n, &axis| n.checked_mul(axis))
     }
 
-    /// Its shape in a trace: a scalar has one element, and bytes of a type without a name are one more axis.
+    /// Its shape in a trace: bytes of a type without a name are one more axis.
     pub(super) fn stored_shape(&self) -> Vec<u64> {
         let mut shape = self.shape.clone();
-        if shape.is_empty() {
-            shape.push(1);
-        }
         if self.element.opaque.is_some() {
             shape.push(self.element.bytes);
         }

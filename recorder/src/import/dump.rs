@@ -11,6 +11,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::array::{ArrayHeader, Element};
 use super::error::ImportError;
+use super::names::natural;
 use super::npy::{HeaderError, SIGNATURE, read_header};
 
 /// Bytes that all arrays of one file may have together, as it declares them. A zip file can
@@ -51,6 +52,8 @@ impl Format {
 pub(super) struct Array {
     /// Its name in the file; empty for the one of a `.npy`.
     pub(super) key: String,
+    /// The name of a zip's member, with its extension.
+    pub(super) member: String,
     pub(super) header: ArrayHeader,
     /// Where it is: the number of a zip's member, or the first byte in a safetensors file.
     place: u64,
@@ -105,23 +108,25 @@ impl Dump {
     /// It is damaged, or claims more than is read.
     pub(super) fn list(&mut self) -> Result<Listing, ImportError> {
         let path = self.path.clone();
-        let listing = match &mut self.content {
+        let mut listing = match &mut self.content {
             Content::Npy(reader) => npy_array(&path, reader)?,
             Content::Npz(archive) => npz_arrays(&path, archive)?,
             Content::Safetensors(file) => tensors(&path, file)?,
         };
         let mut total = 0u64;
-        for array in &listing.arrays {
+        let refused = &mut listing.refused;
+        listing.arrays.retain(|array| {
             let bytes = array.header.bytes().filter(|&bytes| bytes <= MAX_READ_BYTES);
-            let Some(bytes) = bytes else {
+            total = total.saturating_add(bytes.unwrap_or(0));
+            if bytes.is_none() {
                 let (shape, name) = (&array.header.shape, array.header.element.name());
                 let limit = MAX_READ_BYTES >> 30;
                 let what =
                     format!("shape {shape:?} of {name} is more than the {limit} GiB that an array may have");
-                return Err(ImportError::Array { path, array: array.key.clone(), what });
-            };
-            total = total.saturating_add(bytes);
-        }
+                refused.push((array.key.clone(), what));
+            }
+            bytes.is_some()
+        });
         if total > FILE_BYTES_MAX {
             let what = format!("its arrays claim {total} bytes, more than {FILE_BYTES_MAX} for one file");
             return Err(ImportError::TooMuch { path, what });
@@ -191,7 +196,7 @@ fn npy_array(path: &Path, reader: &mut BufReader<File>) -> Result<Listing, Impor
     let start = reader.stream_position().map_err(|e| wrong(e.to_string()))?;
     let length = reader.get_ref().metadata().map_err(|e| wrong(e.to_string()))?.len();
     check_length(&header, length.saturating_sub(start)).map_err(wrong)?;
-    let array = Array { key: String::new(), header, place: 0 };
+    let array = Array { key: String::new(), member: String::new(), header, place: 0 };
     Ok(Listing { arrays: vec![array], ..Listing::default() })
 }
 
@@ -219,6 +224,7 @@ fn npz_arrays(path: &Path, archive: &mut ZipArchive<BufReader<File>>) -> Result<
         if name == "data.pkl" || name.ends_with("/data.pkl") {
             return Err(ImportError::Pickle { path: path.into() });
         }
+        let whole = name.clone();
         let (declared, packed) = (member.size(), member.compressed_size());
         let method = member.compression();
         let key = match name.strip_suffix(".npy") {
@@ -235,7 +241,6 @@ fn npz_arrays(path: &Path, archive: &mut ZipArchive<BufReader<File>>) -> Result<
                 continue;
             }
         };
-        let wrong = |what: String| ImportError::Array { path: path.into(), array: key.clone(), what };
         if !readable(method) {
             let what = format!("compressed as {method}; numpy.savez does not do that");
             listing.refused.push((key, what));
@@ -246,21 +251,23 @@ fn npz_arrays(path: &Path, archive: &mut ZipArchive<BufReader<File>>) -> Result<
             _ => declared <= packed.saturating_mul(DEFLATE_RATIO_MAX).saturating_add(64),
         };
         if !possible {
-            return Err(wrong(format!("{packed} bytes cannot hold the {declared} that it claims")));
+            listing.refused.push((key, format!("{packed} bytes cannot hold the {declared} that it claims")));
+            continue;
         }
         let header = match read_header(&mut member) {
             Ok(header) => header,
-            Err(HeaderError::Damaged(what)) => return Err(wrong(what)),
-            Err(HeaderError::Kind(what)) => {
+            Err(HeaderError::Damaged(what) | HeaderError::Kind(what)) => {
                 listing.refused.push((key, what));
                 continue;
             }
         };
         // What the header itself took is not known here; an array longer than its member is cut short.
         if let Some(bytes) = header.bytes().filter(|&bytes| bytes > declared) {
-            return Err(wrong(format!("it is cut short: {declared} of {bytes} bytes are there")));
+            let what = format!("it is cut short: {declared} of {bytes} bytes are there");
+            listing.refused.push((key, what));
+            continue;
         }
-        listing.arrays.push(Array { key, header, place: index as u64 });
+        listing.arrays.push(Array { key, member: whole, header, place: index as u64 });
     }
     Ok(listing)
 }
@@ -318,8 +325,10 @@ fn tensors(path: &Path, file: &mut File) -> Result<Listing, ImportError> {
                 header.shape
             )));
         }
-        listing.arrays.push(Array { key, header, place: start + begin });
+        listing.arrays.push(Array { key, member: String::new(), header, place: start + begin });
     }
+    // The library lays tensors out by size; layer 2 comes before layer 10.
+    listing.arrays.sort_by(|x, y| natural(&x.key, &y.key));
     if there > last {
         return Err(wrong(format!(
             "{} bytes follow its arrays, so it is no whole file; dump it again",
@@ -340,9 +349,22 @@ fn element(dtype: Dtype) -> Result<Element, String> {
         Dtype::U32 => Element::named(DType::U32),
         Dtype::I64 => Element::named(DType::I64),
         Dtype::U64 => Element::named(DType::U64),
-        other if other.bitsize() % 8 == 0 => {
-            Element::opaque(format!("{other:?}").to_lowercase(), (other.bitsize() / 8) as u64)
-        }
+        other if other.bitsize() % 8 == 0 => Element::opaque(usual_name(other), (other.bitsize() / 8) as u64),
         other => return Err(format!("element type {other:?} has less than a byte; save it as bytes")),
     })
+}
+
+/// What NumPy, or else PyTorch, calls a type: as in dumps of other formats, so that the two compare.
+fn usual_name(dtype: Dtype) -> String {
+    match dtype {
+        Dtype::F64 => "float64".to_owned(),
+        Dtype::I8 => "int8".to_owned(),
+        Dtype::I16 => "int16".to_owned(),
+        Dtype::U16 => "uint16".to_owned(),
+        Dtype::C64 => "complex64".to_owned(),
+        Dtype::F8_E4M3 => "float8_e4m3fn".to_owned(),
+        Dtype::F8_E5M2 => "float8_e5m2".to_owned(),
+        Dtype::F8_E8M0 => "float8_e8m0fnu".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
 }

@@ -10,7 +10,12 @@ use super::array::{ArrayHeader, Element};
 use super::dump::{Array, Dump, Format, Listing};
 use super::error::ImportError;
 use super::map::Map;
-use super::names::{Recognised, Request, Step, by_pattern, no_step, plain, recognise, without_point};
+use super::names::{
+    Recognised, Request, Step, by_pattern, natural, no_step, plain, recognise, without_point,
+};
+
+/// Why a dump whose step is below 0 is refused: without the minus it would be another step.
+const NEGATIVE: &str = "its step has a minus before it; steps count from 0 or 1: name it anew, or say with --map where the number is";
 
 /// Folders within folders that are looked into.
 const DEPTH_MAX: usize = 8;
@@ -203,6 +208,9 @@ impl Folder {
                 None => Some(recognise(stem)),
             };
             let stepped = said.as_ref().is_some_and(|said| said.step.is_some());
+            if said.as_ref().is_some_and(|said| said.negative) && matches!(kind, Kind::Dump(_)) {
+                return Err(ImportError::File { path, what: NEGATIVE.to_owned() });
+            }
             match (kind, said) {
                 (Kind::Dump(format), Some(said)) => {
                     stems.insert(stem);
@@ -287,6 +295,10 @@ impl Folder {
                 self.ignored.extend([array.key, name]);
                 continue;
             }
+            if own.negative {
+                let what = NEGATIVE.to_owned();
+                return Err(ImportError::Array { path: path.clone(), array: array.key, what });
+            }
             let dtype = map.dtype(&name);
             if let Some(dtype) = dtype {
                 let (is, size) = (&array.header.element, dtype.size());
@@ -297,7 +309,8 @@ impl Folder {
                         is.name(),
                         dtype.name()
                     );
-                    return Err(ImportError::Array { path: path.clone(), array: array.key, what });
+                    let array = if array.key.is_empty() { name } else { array.key };
+                    return Err(ImportError::Array { path: path.clone(), array, what });
                 }
             }
             let request = own.request.or_else(|| said.request.clone());
@@ -358,7 +371,8 @@ impl<'a> Walk<'a> {
         let real = fs::canonicalize(root)
             .map_err(|e| ImportError::Folder { path: root.into(), what: e.to_string() })?;
         walk.enter("", &mut vec![real])?;
-        walk.found.sort();
+        // Buffers are declared as their files come.
+        walk.found.sort_by(|x, y| natural(x, y));
         walk.left_out.sort();
         Ok(walk)
     }

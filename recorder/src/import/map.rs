@@ -1,7 +1,7 @@
 //! The map file: what the names of a dump mean where they do not say so themselves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use serde::Deserialize;
@@ -22,6 +22,7 @@ const GROUPS: &[&str] = &["step", "request", "rank", "point", "buffer"];
 struct Text {
     step: Option<Spanned<String>>,
     point: Option<Spanned<String>>,
+    points: Option<Spanned<Vec<Spanned<String>>>>,
     prefill: Option<bool>,
     #[serde(default)]
     ignore: Vec<Spanned<String>>,
@@ -81,6 +82,28 @@ impl Glob {
     }
 }
 
+/// A place in a map file.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    path: PathBuf,
+    byte: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Place {
+    fn of(path: &Path, text: &str, byte: usize) -> Self {
+        let before = text.get(..byte).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Place { path: path.into(), byte, line, column }
+    }
+
+    fn error(&self, what: String) -> ImportError {
+        ImportError::Map { path: self.path.clone(), line: self.line, column: self.column, what }
+    }
+}
+
 /// A map file, checked.
 #[derive(Debug, Default)]
 pub(super) struct Map {
@@ -88,6 +111,10 @@ pub(super) struct Map {
     pub(super) pattern: Option<Regex>,
     /// The point of a dump that names none.
     pub(super) point: Option<String>,
+    /// Points within a step in their order, and where the map has each.
+    points: Vec<(String, Place)>,
+    /// Where the map has all of them.
+    points_at: Option<Place>,
     /// Whether the first step of a request is a prefill.
     pub(super) prefill: Option<bool>,
     /// Arrays that are left out.
@@ -113,11 +140,11 @@ impl Map {
             return Err(failed(format!("a map file of {length} bytes is not read")));
         }
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-        Self::parse(&text).map_err(|(at, what)| {
-            let before = text.get(..at).unwrap_or(&text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-            ImportError::Map { path: path.into(), line, column, what }
+        Self::parse(&text).map_err(|(at, what)| Place::of(path, &text, at).error(what)).map(|mut map| {
+            let place = |at: &mut Place| *at = Place::of(path, &text, at.byte);
+            map.points.iter_mut().for_each(|(_, at)| place(at));
+            map.points_at.iter_mut().for_each(place);
+            map
         })
     }
 
@@ -139,6 +166,23 @@ impl Map {
             point => point.as_ref().map(|point| point.get_ref().clone()),
         };
         let mut map = Map { pattern, point, prefill: written.prefill, run: written.run, ..Map::default() };
+        if let Some(points) = written.points {
+            map.points_at = Some(Place { byte: points.span().start, ..Place::default() });
+            for point in points.into_inner() {
+                let name = point.get_ref();
+                if ["before", "after", "step.before", "step.after"].contains(&name.as_str()) {
+                    return Err(at(
+                        &point,
+                        format!("`{name}` has its place: before comes first and after last"),
+                    ));
+                }
+                if map.points.iter().any(|(other, _)| other == name) {
+                    return Err(at(&point, format!("`{name}` is in `points` twice")));
+                }
+                let place = Place { byte: point.span().start, ..Place::default() };
+                map.points.push((point.into_inner(), place));
+            }
+        }
         map.ignore = written
             .ignore
             .iter()
@@ -180,6 +224,33 @@ impl Map {
         map.requests =
             written.requests.into_iter().map(|(name, request)| (name.into_inner(), request)).collect();
         Ok(map)
+    }
+
+    /// Whether `points`, where it is given, has each point within a step that the dumps have, and no other.
+    ///
+    /// # Errors
+    /// [`ImportError::Map`] with line and column.
+    pub(super) fn check_points(&self, found: &BTreeSet<&str>) -> Result<(), ImportError> {
+        let Some(all) = &self.points_at else { return Ok(()) };
+        let inner = || found.iter().filter(|point| !["step.before", "step.after"].contains(point));
+        if let Some((name, at)) = self.points.iter().find(|(name, _)| !inner().any(|point| point == name)) {
+            let there = match inner().count() {
+                0 => "they have none within a step".to_owned(),
+                _ => format!("they have {}", inner().copied().collect::<Vec<_>>().join(", ")),
+            };
+            return Err(at.error(format!("`{name}` is no point of these dumps: {there}")));
+        }
+        match inner().find(|point| self.point_order(point).is_none()) {
+            Some(missing) => {
+                Err(all.error(format!("`{missing}` is a point of these dumps and not in `points`")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The place of a point among those of a step, where the map gives their order.
+    pub(super) fn point_order(&self, point: &str) -> Option<usize> {
+        self.points.iter().position(|(name, _)| name == point)
     }
 
     /// What it says of things that are not there: mostly slips of the pen.
@@ -280,6 +351,8 @@ mod tests {
         assert!(wrong("step = '(?<step>.)(?<layer>.)'").starts_with("7: no group `layer`"));
         assert!(wrong("[roles]\nx = 'weight'").starts_with("12: `weight` is no role"));
         assert!(wrong("[dtypes]\nx = 'f64'").starts_with("13: `f64` is no element type"));
+        assert!(wrong("points = ['a', 'before']").starts_with("15: `before` has its place"));
+        assert!(wrong("points = ['a', 'a']").starts_with("15: `a` is in `points` twice"));
         assert!(wrong("[names]\nx = 'a b'").starts_with("12: `a b` is no name"));
     }
 }

@@ -11,6 +11,8 @@
 //! Words end at `/`, `.`, `_`, `-`, `=`, `,` and spaces. The number of a layer (`layers.3`) is no step. What is left
 //! over names a buffer.
 
+use std::cmp::Ordering;
+
 use regex::Regex;
 
 /// Words before the number of a step.
@@ -54,6 +56,8 @@ pub(super) struct Recognised {
     pub(super) point: Option<String>,
     /// What is left over.
     pub(super) rest: String,
+    /// Whether the number of the step has a minus before it, as no step of a trace has.
+    pub(super) negative: bool,
 }
 
 /// A word, and what separates it from the one before.
@@ -61,6 +65,8 @@ struct Word<'a> {
     separator: &'a str,
     text: &'a str,
     used: bool,
+    /// Whether a `-` stands before it that does not separate it from a word.
+    minus: bool,
 }
 
 /// What a path without its extension, or a key, says by itself.
@@ -68,7 +74,11 @@ pub(super) fn recognise(text: &str) -> Recognised {
     let mut words = split(text);
     let mut found = Recognised { rank: take_number(&mut words, &["rank"], &[]), ..Recognised::default() };
     found.request = take_number(&mut words, REQUEST_WORDS, &["r"]).map(Request::Number);
+    let minuses = words.iter().filter(|w| w.used && w.minus).count();
     found.step = take_number(&mut words, STEP_WORDS, &[]).map(Step::Number);
+    // Nothing but the step has taken a number since.
+    let before = words.iter().filter(|w| w.used && w.minus).count();
+    found.negative = found.step.is_some() && before > minuses;
     if found.step.is_none() {
         // Where decode steps count from 0, `prefill_0` is not the first of them.
         let number = take_number(&mut words, &["prefill"], &[]);
@@ -76,6 +86,7 @@ pub(super) fn recognise(text: &str) -> Recognised {
     }
     if found.step.is_none() {
         found.step = take_bare_number(&mut words).map(Step::Number);
+        found.negative = words.iter().filter(|w| w.used && w.minus).count() > minuses;
     }
     if found.step.is_none() && words.iter().any(|w| !w.used && w.text.eq_ignore_ascii_case("prefill")) {
         found.step = Some(Step::Prefill);
@@ -106,7 +117,9 @@ fn split(text: &str) -> Vec<Word<'_>> {
     let (mut separator, mut start) = ("", 0);
     for (at, _) in text.match_indices(SEPARATORS).chain([(text.len(), "")]) {
         if at > start {
-            words.push(Word { separator, text: &text[start..at], used: false });
+            let minus = separator == "-" && (start == 1 || text[..start - 1].ends_with(SEPARATORS));
+            let minus = minus && number(&text[start..at]).is_some();
+            words.push(Word { separator, text: &text[start..at], used: false, minus });
         }
         separator = text.get(at..at + 1).unwrap_or("");
         start = at + 1;
@@ -202,6 +215,7 @@ pub(super) fn by_pattern(pattern: &Regex, path: &str) -> Result<Option<Recognise
         rank: rank.transpose()?,
         point: group("point").map(str::to_owned),
         rest: group("buffer").unwrap_or("").to_owned(),
+        negative: false,
     }))
 }
 
@@ -216,6 +230,31 @@ pub(super) fn without_point(key: &str) -> (&str, Option<&str>) {
         }
     }
     (key, None)
+}
+
+/// The order in which people count: runs of digits by their number, `layer.2` before `layer.10`.
+pub(super) fn natural(a: &str, b: &str) -> Ordering {
+    let (mut x, mut y) = (a, b);
+    loop {
+        let (Some(c), Some(d)) = (x.chars().next(), y.chars().next()) else {
+            return x.len().cmp(&y.len()).then_with(|| a.cmp(b));
+        };
+        if !(c.is_ascii_digit() && d.is_ascii_digit()) {
+            if c != d {
+                return c.cmp(&d);
+            }
+            (x, y) = (&x[c.len_utf8()..], &y[d.len_utf8()..]);
+            continue;
+        }
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let ((m, x_rest), (n, y_rest)) = (x.split_at(digits(x)), y.split_at(digits(y)));
+        let (m, n) = (m.trim_start_matches('0'), n.trim_start_matches('0'));
+        let order = m.len().cmp(&n.len()).then_with(|| m.cmp(n));
+        if order != Ordering::Equal {
+            return order;
+        }
+        (x, y) = (x_rest, y_rest);
+    }
 }
 
 /// A name that can be written in commands: `[`, `@`, spaces and the like become `_`.
@@ -293,6 +332,29 @@ mod tests {
             ("", "| "),
         ] {
             assert_eq!(said(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn layers_are_counted() {
+        let mut names =
+            vec!["layer.10.k", "layer.2.k", "layer.02.k", "layer", "layer.2.a", "attn", "layer.1", "ü"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(
+            names,
+            ["attn", "layer", "layer.1", "layer.2.a", "layer.02.k", "layer.2.k", "layer.10.k", "ü"]
+        );
+        assert_eq!(natural("7", "7"), Ordering::Equal);
+        assert_eq!(natural("99999999999999999999999", "100000000000000000000000"), Ordering::Less);
+    }
+
+    #[test]
+    fn a_minus_before_a_step_is_seen() {
+        for text in ["step_-2", "decode=-12", "-3", "a/-3", "step_-2/h"] {
+            assert!(recognise(text).negative, "{text}");
+        }
+        for text in ["step-2", "decode-12", "a-3", "h_-1_step_2", "rank_-1/step_2", "x-1/step3"] {
+            assert!(!recognise(text).negative, "{text}");
         }
     }
 

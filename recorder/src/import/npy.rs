@@ -148,6 +148,8 @@ fn element(descr: &str) -> Result<Element, String> {
         ('i', 8) => Element::named(DType::I64),
         ('f', 2) => Element::named(DType::F16),
         ('f', 4) => Element::named(DType::F32),
+        // NumPy itself has none of this size; of ml_dtypes' types only this one is no void to it.
+        ('f', 1) => Element::opaque("float8_e5m2", size),
         ('i', 1 | 2) => Element::opaque(format!("int{bits}"), size),
         ('u', 2) => Element::opaque(format!("uint{bits}"), size),
         ('f', 8 | 12 | 16) => Element::opaque(format!("float{bits}"), size),
@@ -181,12 +183,14 @@ mod tests {
             ArrayHeader { element: Element::named(DType::F32), shape: vec![3, 4], fortran: false }
         );
         let scalar = header("{'descr': '>i8', 'fortran_order': True, 'shape': (), }").unwrap();
-        assert_eq!((scalar.element.swap, scalar.shape.len(), scalar.stored_shape()), (8, 0, vec![1]));
+        assert_eq!((scalar.element.swap, scalar.shape.len(), scalar.stored_shape()), (8, 0, vec![]));
         let complex = header("{'descr': '>c16', 'fortran_order': False, 'shape': (2,)}").unwrap();
         assert_eq!((complex.element.swap, complex.element.name()), (8, "complex128"));
         assert_eq!(complex.stored_shape(), [2, 16]);
         let bf16 = header("{'descr': '|V2', 'fortran_order': False, 'shape': (2,)}").unwrap();
         assert_eq!((bf16.element.name(), bf16.element.bytes), ("void16", 2));
+        let e5m2 = header("{'descr': '<f1', 'fortran_order': False, 'shape': (2,)}").unwrap();
+        assert_eq!((e5m2.element.name(), e5m2.element.bytes), ("float8_e5m2", 1));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! What a folder's dumps become: requests, steps, points and buffers, checked before anything is written.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use twinstep_traces::{DType, RequestRecord, Role, StepKind};
 
 use super::error::ImportError;
 use super::folder::{Folder, Located};
 use super::map::Map;
-use super::names::{Request, Step};
+use super::names::{Request, Step, natural};
 
 /// How written numbers become those of a trace; the same for all folders of an import.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Numbering {
     request_shift: u32,
     /// Requests that are not numbered, in order.
     ids: Vec<String>,
+    /// Folders with a prefill without a number, and the first and last number of their steps.
+    prefilled: Vec<(PathBuf, u32, u32)>,
 }
 
 /// One step of a request, as numbered in the trace.
@@ -95,6 +98,7 @@ impl Numbering {
             shift: (1 - smallest).max(0),
             prefill,
             request_shift: u32::from(!named && requests.contains(&Request::Number(0))),
+            prefilled: folders.iter().filter_map(prefilled).collect(),
             ids: if named { ids.collect::<BTreeSet<_>>().into_iter().collect() } else { Vec::new() },
         }
     }
@@ -109,6 +113,16 @@ impl Numbering {
             notes.push("requests count from 1 in a trace: 1 was added to their numbers".to_owned());
         }
         notes
+    }
+
+    /// Where folders with a prefill count on from different numbers: what each has.
+    fn apart(&self) -> Option<String> {
+        let first = self.prefilled.first()?.1;
+        let has = |(path, first, last): &(PathBuf, u32, u32)| {
+            format!("{} has a prefill and steps {first} to {last}", path.display())
+        };
+        let all = || self.prefilled.iter().map(has).collect::<Vec<_>>().join(", ");
+        self.prefilled.iter().any(|(_, other, _)| *other != first).then(all)
     }
 
     /// What was added to the numbers of a dump's steps.
@@ -159,15 +173,50 @@ pub(super) struct Allowed {
 }
 
 /// The arrays of each point of each step.
-type Slots = BTreeMap<(u32, i64), BTreeMap<(u8, String), Vec<usize>>>;
+type Slots = BTreeMap<(u32, i64), BTreeMap<PointOrder, Vec<usize>>>;
 
-/// `step.before` first, `step.after` last.
-fn order(point: &str) -> u8 {
-    match point {
-        "step.before" => 0,
-        "step.after" => 2,
-        _ => 1,
+/// A point, in the order of a step: `step.before` first, `step.after` last, others as the map has them, else naturally.
+#[derive(Debug, PartialEq, Eq)]
+struct PointOrder {
+    part: u8,
+    mapped: usize,
+    name: String,
+}
+
+impl PointOrder {
+    fn of(point: &str, map: &Map) -> Self {
+        let part = match point {
+            "step.before" => 0,
+            "step.after" => 2,
+            _ => 1,
+        };
+        PointOrder { part, mapped: map.point_order(point).unwrap_or(0), name: point.to_owned() }
     }
+}
+
+impl Ord for PointOrder {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_place = (self.part, self.mapped).cmp(&(other.part, other.mapped));
+        by_place.then_with(|| natural(&self.name, &other.name))
+    }
+}
+
+impl PartialOrd for PointOrder {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A folder with a prefill without a number, and the first and last number of its steps.
+fn prefilled(folder: &Folder) -> Option<(PathBuf, u32, u32)> {
+    let numbers = || {
+        folder.arrays.iter().filter_map(|array| match array.step {
+            Step::Number(n) => Some(n),
+            Step::Prefill => None,
+        })
+    };
+    let prefill = folder.arrays.iter().any(|array| array.step == Step::Prefill);
+    prefill.then(|| Some((folder.path.clone(), numbers().min()?, numbers().max()?))).flatten()
 }
 
 impl Plan {
@@ -182,7 +231,7 @@ impl Plan {
         map: &Map,
         allowed: Allowed,
     ) -> Result<Self, ImportError> {
-        let slots = slots(folder, rank, numbering)?;
+        let slots = slots(folder, rank, numbering, map)?;
         let mut plan =
             Plan { rank, requests: Vec::new(), steps: Vec::new(), buffers: Vec::new(), notes: Vec::new() };
         let mut shapes = Shapes::default();
@@ -215,6 +264,15 @@ impl Plan {
                     Some(first) => format!(" (left out: {first})"),
                     None => String::new(),
                 };
+                if before == Some(numbering.prefill)
+                    && let Some(apart) = numbering.apart()
+                {
+                    let what = format!(
+                        "{apart}: they count their steps from different numbers; name the dumps of one anew, so that \
+                         step N is the same in both"
+                    );
+                    return Err(ImportError::MissingSteps { path: folder.path.clone(), what });
+                }
                 let what = format!(
                     "{missing}{of}: not dumped{left_out}; dump again, or import what there is with --allow-gaps"
                 );
@@ -224,7 +282,7 @@ impl Plan {
             let prefill = map.prefill.map_or(step == 1, |first| first && before.is_none());
             let kind = if prefill { StepKind::Prefill } else { StepKind::Decode };
             let (mut allocated, mut planned) = (Vec::new(), Vec::new());
-            for ((_, point), arrays) in points {
+            for (PointOrder { name: point, .. }, arrays) in points {
                 let mut covered = Vec::new();
                 for array in arrays {
                     let located = &folder.arrays[array];
@@ -351,13 +409,13 @@ impl Shapes {
     }
 }
 
-fn first_path<'a>(folder: &'a Folder, points: &BTreeMap<(u8, String), Vec<usize>>) -> &'a Path {
+fn first_path<'a>(folder: &'a Folder, points: &BTreeMap<PointOrder, Vec<usize>>) -> &'a Path {
     let first = points.values().flatten().next();
     first.map_or(&folder.path, |&array| &folder.files[folder.arrays[array].file].path)
 }
 
 /// Sorts a rank's arrays by where they belong.
-fn slots(folder: &Folder, rank: u32, numbering: &Numbering) -> Result<Slots, ImportError> {
+fn slots(folder: &Folder, rank: u32, numbering: &Numbering, map: &Map) -> Result<Slots, ImportError> {
     let mut slots = Slots::new();
     let mut taken: HashMap<(u32, i64, &str, &str), usize> = HashMap::new();
     for (index, located) in folder.arrays.iter().enumerate().filter(|(_, a)| a.rank == rank) {
@@ -374,7 +432,12 @@ fn slots(folder: &Folder, rank: u32, numbering: &Numbering) -> Result<Slots, Imp
                 Step::Prefill => "the prefill".to_owned(),
                 Step::Number(n) => format!("step {n}"),
             };
-            let what = if first.array.key == located.array.key {
+            let what = if first.file == located.file && first.array.key == located.array.key {
+                format!(
+                    "its members `{}` and `{}` are both the array `{}`; keep one, or name one anew",
+                    first.array.member, located.array.member, located.array.key
+                )
+            } else if first.array.key == located.array.key {
                 format!(
                     "this and {other} are both for {step}; keep one, or say with --map what tells them apart"
                 )
@@ -386,7 +449,7 @@ fn slots(folder: &Folder, rank: u32, numbering: &Numbering) -> Result<Slots, Imp
             };
             return Err(ImportError::Clash { path: path.clone(), what });
         }
-        let point = (order(&located.point), located.point.clone());
+        let point = PointOrder::of(&located.point, map);
         slots.entry((request, raw)).or_default().entry(point).or_default().push(index);
     }
     Ok(slots)

@@ -122,13 +122,22 @@ impl Writing<'_> {
     fn step(&mut self, step: &PlannedStep) -> Result<(), ImportError> {
         let mut items: Vec<Item> = step.missing.iter().cloned().map(|reason| Item::Gap { reason }).collect();
         items.extend(step.allocated.iter().map(|&buffer| Item::Allocate { buffer: self.ids[buffer] }));
-        let before = items.len() as u32;
-        items.push(Item::Gap { reason: NOT_RECORDED.to_owned() });
+        // Of what ran between two points nothing is known either.
+        let gap = || Item::Gap { reason: NOT_RECORDED.to_owned() };
+        let mut positions = Vec::new();
+        for (point, _) in &step.points {
+            if point != "step.before" {
+                items.push(gap());
+            }
+            positions.push(items.len() as u32);
+        }
+        if step.points.iter().all(|(point, _)| point == "step.before") {
+            items.push(gap());
+        }
         let program = self.writer.add_program(&Program { items }).map_err(|e| self.wrong(e))?;
         let mut points = Vec::new();
-        for (point, arrays) in &step.points {
+        for ((point, arrays), position) in step.points.iter().zip(positions) {
             let snapshot = self.snapshot(arrays)?;
-            let position = if point == "step.before" { before } else { before + 1 };
             points.push(PointRecord { point: point.clone(), position, snapshot });
         }
         let record = StepRecord {

@@ -12,7 +12,7 @@ use crate::assertion::elements::{Differing, Elements};
 use crate::assertion::policy::{Demand, Rows, Rule};
 use crate::assertion::report::Shown;
 use crate::number::Number;
-use crate::statistic::Statistic;
+use crate::statistic::{Statistic, greater, lesser};
 use crate::value::{Value, is_float};
 
 /// What became of a comparison.
@@ -224,8 +224,8 @@ impl Sums {
                 sums.count += 1;
                 sums.sum += x;
                 sums.squares += x * x;
-                sums.min = sums.min.min(x);
-                sums.max = sums.max.max(x);
+                sums.min = lesser(sums.min, x);
+                sums.max = greater(sums.max, x);
                 sums.nonfinite += u64::from(!x.is_finite());
             }
         }

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use twinstep_traces::{Item, ProgramId, StepKind, Trace};
 
 use crate::ReplayError;
-use crate::assertion::policy::{AfterFork, Policy};
+use crate::assertion::one_sided::OneSidedNames;
+use crate::assertion::policy::{AfterFork, Demand, Policy};
 use crate::assertion::report::{GuardReport, RuleReport};
 use crate::assertion::walk::Walked;
 use crate::at::At;
-use crate::foreign::sees_graphs;
+use crate::foreign::{is_foreign, sees_graphs};
+use crate::original_types::told;
 
 /// All guards, in a fixed order.
 pub(crate) fn guards(
@@ -18,16 +20,20 @@ pub(crate) fn guards(
     walked: &Walked,
     rules: &[RuleReport],
 ) -> Result<Vec<GuardReport>, ReplayError> {
-    Ok(vec![
-        complete((a, b), policy),
-        two_traces((a, b), policy),
-        steps((a, b), policy, walked)?,
-        same_steps(walked),
-        compared(walked),
-        graph((a, b), policy)?,
-        rules_match(policy, rules),
-        fork(policy, walked),
-    ])
+    let one_sided = OneSidedNames::of(a, b)?;
+    let guards = [
+        Some(complete((a, b), policy)),
+        Some(two_traces((a, b), policy)),
+        Some(steps((a, b), policy, walked)?),
+        Some(same_steps(walked)),
+        Some(compared(walked)),
+        (is_foreign(a.run()) && is_foreign(b.run())).then(|| buffers(policy, &one_sided)),
+        walked.any_as_bytes.then(|| types(walked)),
+        Some(graph((a, b), policy)?),
+        Some(rules_match(policy, rules, &one_sided)),
+        Some(fork(policy, walked)),
+    ];
+    Ok(guards.into_iter().flatten().collect())
 }
 
 fn guard(guard: &'static str, passes: bool, text: impl Into<String>) -> GuardReport {
@@ -110,6 +116,27 @@ fn compared(walked: &Walked) -> GuardReport {
     }
 }
 
+/// Whether what one run's snapshots cover is covered by the other's at all.
+fn buffers(policy: &Policy, one_sided: &OneSidedNames<'_>) -> GuardReport {
+    match one_sided.unexplained(policy) {
+        None => guard("buffers", true, "every buffer is in both runs, or ignored"),
+        Some(names) => {
+            let text = format!(
+                "not judged: {names} (an `ignore` rule for them or `require_buffers = false` says that this is meant)"
+            );
+            guard("buffers", !policy.require_buffers, text)
+        }
+    }
+}
+
+/// Whether what is stored as bytes is of the same type in both runs.
+fn types(walked: &Walked) -> GuardReport {
+    match walked.other_types.is_empty() {
+        true => guard("types", true, "what is stored as bytes is of the same types in both runs"),
+        false => guard("types", false, told(&walked.other_types)),
+    }
+}
+
 /// Whether a run whose mode promises graphs has launched one in a decode step.
 fn graph((a, b): (&Trace, &Trace), policy: &Policy) -> Result<GuardReport, ReplayError> {
     let expected = |trace: &Trace| matches!(trace.run().mode.as_str(), "graph" | "piecewise");
@@ -147,12 +174,19 @@ fn launches_graph(trace: &Trace) -> Result<bool, ReplayError> {
     Ok(false)
 }
 
-fn rules_match(policy: &Policy, rules: &[RuleReport]) -> GuardReport {
+fn rules_match(policy: &Policy, rules: &[RuleReport], one_sided: &OneSidedNames<'_>) -> GuardReport {
+    // To ignore what only one run has is to say something of it.
+    let explains = |index: usize| {
+        let rule = &policy.rules[index];
+        matches!(rule.demand, Demand::Ignore(_))
+            && one_sided.names().any(|name| rule.scope.buffer.matches(name))
+    };
     let idle: Vec<String> = rules
         .iter()
         .take(policy.rules.len())
-        .filter(|rule| rule.matched == 0)
-        .map(|rule| format!("`{}` (line {})", rule.rule, rule.line))
+        .enumerate()
+        .filter(|(index, rule)| rule.matched == 0 && !explains(*index))
+        .map(|(_, rule)| format!("`{}` (line {})", rule.rule, rule.line))
         .collect();
     match idle.is_empty() {
         true => guard("rules-match", true, "every rule judges something"),

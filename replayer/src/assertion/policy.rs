@@ -20,6 +20,8 @@ pub struct Policy {
     pub require_graph: bool,
     /// Whether the other ranks of both runs, where their traces lie beside the two, must pass too.
     pub require_ranks: bool,
+    /// Whether in runs of other engines what the snapshots of one run cover must be covered by the other's too.
+    pub require_buffers: bool,
     /// Whether a trace may be compared with itself.
     pub same_file: bool,
     /// Fewest steps on both sides, and fewest that are judged.
@@ -38,6 +40,7 @@ impl Default for Policy {
             require_complete: true,
             require_graph: true,
             require_ranks: true,
+            require_buffers: true,
             same_file: false,
             min_steps: 2,
             rules: Vec::new(),

@@ -24,6 +24,7 @@ const POLICY_KEYS: &[&str] = &[
     "require_complete",
     "require_graph",
     "require_ranks",
+    "require_buffers",
     "same_file",
     "min_steps",
     "rule",
@@ -58,6 +59,7 @@ impl Policy {
             require_complete: root.boolean("require_complete")?.unwrap_or(default.require_complete),
             require_graph: root.boolean("require_graph")?.unwrap_or(default.require_graph),
             require_ranks: root.boolean("require_ranks")?.unwrap_or(default.require_ranks),
+            require_buffers: root.boolean("require_buffers")?.unwrap_or(default.require_buffers),
             same_file: root.boolean("same_file")?.unwrap_or(default.same_file),
             min_steps: match root.integer("min_steps", 1, u32::MAX.into())? {
                 Some(n) => n as u32,

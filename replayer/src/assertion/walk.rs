@@ -14,6 +14,7 @@ use crate::assertion::pairing::{newest, pairs};
 use crate::assertion::policy::{Demand, Policy, PolicyError, Rows, Rule};
 use crate::assertion::report::{AssertError, ForkReport};
 use crate::at::{At, place};
+use crate::original_types::{OriginalTypes, pair_differs};
 use crate::points::{PointKey, by_name};
 use crate::requests::Requests;
 use crate::statistic::has_rows;
@@ -63,6 +64,10 @@ pub(crate) struct Walked {
     pub(crate) bare: Vec<At>,
     pub(crate) not_compared: BTreeSet<String>,
     pub(crate) not_compared_count: usize,
+    /// Whether a buffer of either run is stored as the bytes of a type that the format does not name.
+    pub(crate) any_as_bytes: bool,
+    /// By name: buffers stored so that are of other types in the two runs, and which.
+    pub(crate) other_types: BTreeMap<String, String>,
 }
 
 impl Walked {
@@ -99,8 +104,10 @@ pub(crate) fn walk(
         overlay,
         hashes: PairHashes::new(a, b),
         matching: BTreeMap::new(),
+        types: (OriginalTypes::of(a)?, OriginalTypes::of(b)?),
         walked: Walked::default(),
     };
+    walk.walked.any_as_bytes = !(walk.types.0.is_empty() && walk.types.1.is_empty());
     let requests = Requests::of(a, b);
     let in_a = steps_of(a)?;
     // By A's numbers; what A has no request for keeps a place that A does not have.
@@ -167,6 +174,7 @@ struct Walk<'a, 'p> {
     hashes: PairHashes<'a>,
     /// By buffer of A: the rules whose pattern its name matches.
     matching: BTreeMap<BufferId, Vec<usize>>,
+    types: (OriginalTypes, OriginalTypes),
     walked: Walked,
 }
 
@@ -230,6 +238,7 @@ impl<'a> Walk<'a, '_> {
             };
             let row = has_rows(a, x.record).then(|| row_of(a, step.request)).flatten();
             let rule = self.rule_for(ia, &x.record.name, at, point);
+            self.only_as_bytes((&x, &y), rule)?;
             let differing = self.differing(&x, &y)?;
             let judgement = judge(&self.rules.rules[rule], &x, &y, row, &differing)?;
             if let Judgement::Inapplicable(message) = judgement {
@@ -252,6 +261,34 @@ impl<'a> Walk<'a, '_> {
             }
         }
         Ok(ControlFlow::Continue(found))
+    }
+
+    /// Notes where two buffers that look alike are of other types, as bytes that stand for numbers may be.
+    ///
+    /// # Errors
+    /// The rule is for numbers and these are bytes of numbers.
+    fn only_as_bytes(
+        &mut self,
+        (x, y): (&Elements<'_>, &Elements<'_>),
+        rule: usize,
+    ) -> Result<(), PolicyError> {
+        let Rule { demand, line, .. } = &*self.rules.rules[rule];
+        if !self.walked.any_as_bytes || matches!(demand, Demand::Ignore(_)) {
+            return Ok(());
+        }
+        let (a, b) = (&self.types.0, &self.types.1);
+        if let (Some(dtype), false) = (a.get(x.record).or(b.get(y.record)), *demand == Demand::Exact) {
+            let message = format!(
+                "`{}` is {dtype}, a type that traces do not have: it is stored as bytes, which only `exact` and `ignore` \
+                 rules can judge, not `{demand}`",
+                x.record.name
+            );
+            return Err(PolicyError { line: *line, column: 1, message });
+        }
+        if let Some(types) = pair_differs((a, x.record), (b, y.record)) {
+            self.walked.other_types.insert(x.record.name.clone(), types);
+        }
+        Ok(())
     }
 
     fn only_on_one_side(&mut self, (in_a, in_b): (&[BufferId], &[BufferId]), paired: usize) {

@@ -7,6 +7,7 @@ use twinstep_traces::{BufferId, ChunkHash, DType, Role, SnapshotId, Trace};
 use super::{Check, Found, Registered, Spot};
 use crate::between::{Intervals, describe_all};
 use crate::foreign::is_foreign;
+use crate::original_types::unread_floats;
 use crate::selection::index_of;
 use crate::timeline::{By, Event, Timeline, What, Writer, launch_of};
 use crate::value::{Value, is_float};
@@ -134,6 +135,15 @@ impl Check for Nonfinite {
             spot.graph = launch.and_then(|(_, graph)| graph).map(|(graph, _)| graph.0);
         }
         found.report(&CHECK, timeline, &spot, Some(hit.buffer), String::new(), message);
+        Ok(())
+    }
+
+    fn finish(&mut self, timeline: &Timeline<'_>, found: &mut Found) -> Result<(), ReplayError> {
+        if let Some(unread) = unread_floats(timeline.trace())? {
+            found.note(format!(
+                "nonfinite: of types that the format does not name, stored as bytes: {unread}"
+            ));
+        }
         Ok(())
     }
 }
