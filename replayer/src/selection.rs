@@ -51,6 +51,8 @@ impl Selection {
             }
             None => (text, None),
         };
+        // A scalar has no axis: what is shown as `x[]`.
+        let index = index.filter(|index| !index.trim().is_empty());
         let buffer = resolve_at(trace, step, snapshot, name)?;
         let Some(record) = trace.buffer(buffer) else { return Err(wrong(format!("no buffer `{name}`"))) };
         let mut ranges: Vec<(u64, u64)> = record.shape.iter().map(|&n| (0, n.saturating_sub(1))).collect();

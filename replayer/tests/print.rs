@@ -256,6 +256,7 @@ fn names_may_have_brackets() {
     assert_eq!(shown("k[1]").map(|v| v.len()), Ok(2), "a buffer of that name comes first");
     assert_eq!(shown("k[1][0]"), Ok(vec![1.0]));
     assert_eq!(shown("k[0]"), Ok(vec![2.0]));
+    assert_eq!(shown("k[]"), Ok(vec![2.0, 12.0]), "as scalars are shown");
     assert!(shown("layers[0].k[5]").unwrap_err().contains("out of range"));
     assert!(shown("k[0").unwrap_err().contains("`[` without `]`"));
 }

@@ -169,7 +169,7 @@ mod tests {
         let mut memory = Memory::default();
         memory.insert(100, 10, BufferId(0), Place::Device(1));
         memory.insert(200, 10, BufferId(1), Place::Host);
-        [105, 205, 300].map(|address| memory.share(address));
+        [105, 205, 300].into_iter().for_each(|address| memory.share(address));
         assert_eq!((memory.place(109), memory.place(200)), (Some(Place::Shared(1)), Some(Place::Host)));
     }
 

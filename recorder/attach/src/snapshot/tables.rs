@@ -231,14 +231,14 @@ mod tests {
         let mut places = Places::default();
         let all = [1, 2, 3, 4].map(|buffer| watched(buffer, 4096));
         places.encode(&all, |_| 0).unwrap();
-        [1, 3, 2].map(|buffer| places.give_back(BufferId(buffer)));
+        [1, 3, 2].into_iter().for_each(|buffer| places.give_back(BufferId(buffer)));
         places.encode(&[watched(5, 3 * 4096)], |_| 0).unwrap();
         assert_eq!(places.end(), 4, "it lies where three did");
         // A table that the device has no room for is given back, and small ones go on.
         places.encode(&[watched(6, 1 << 40)], |_| 0).unwrap();
         places.give_back(BufferId(6));
         assert_eq!(places.end(), 4);
-        [5, 4].map(|buffer| places.give_back(BufferId(buffer)));
+        [5, 4].into_iter().for_each(|buffer| places.give_back(BufferId(buffer)));
         assert_eq!((places.end(), places.free.len()), (0, 0));
     }
 
